@@ -1,0 +1,4 @@
+// Command mmapio copies, sums and measures files through package mmapio.
+package main
+
+func main() {}

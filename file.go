@@ -1,0 +1,490 @@
+package mmapio
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Compile-time list of what a File can stand in for.
+var (
+	_ io.Reader          = (*File)(nil)
+	_ io.Writer          = (*File)(nil)
+	_ io.ReaderAt        = (*File)(nil)
+	_ io.WriterAt        = (*File)(nil)
+	_ io.Seeker          = (*File)(nil)
+	_ io.Closer          = (*File)(nil)
+	_ io.ReaderFrom      = (*File)(nil)
+	_ io.WriterTo        = (*File)(nil)
+	_ io.StringWriter    = (*File)(nil)
+	_ io.ReadWriteSeeker = (*File)(nil)
+	_ fs.File            = (*File)(nil)
+	_ fs.ReadDirFile     = (*File)(nil)
+	_ syscall.Conn       = (*File)(nil)
+)
+
+// File is an [os.File] with a mapped fast path.
+//
+// Every method of [os.File] is here, with the same signature, the same results and
+// the same errors. What lies in memory is copied from and to a mapping of the
+// file; everything else is done by the os.File inside. The mapping is a cache of
+// the file: it is made when it starts to pay, dropped when memory or address
+// space is short, and no result depends on it.
+//
+// A File must be made by one of the constructors of this package. Methods of a
+// nil File and of a zero File return [os.ErrInvalid]. All methods may be called
+// by several goroutines at once, Close included.
+type File struct {
+	mapping  atomic.Pointer[mapping]
+	offset   atomic.Int64 // see position
+	file     atomic.Pointer[os.File]
+	position position
+	config   config
+	mode     Mode
+	flag     int // what the file was opened with, as far as it matters here: see unusualFlags
+	cache    cacheState
+	tail     *tail // preallocated space behind the end, or nil
+}
+
+// Mode tells what a [File] was opened for.
+type Mode uint8
+
+// The modes of a File.
+const (
+	ReadOnly  Mode = iota // reads only
+	WriteOnly             // writes only; such a file is never mapped
+	ReadWrite             // reads and writes
+)
+
+// String returns "read-only", "write-only" or "read-write".
+func (m Mode) String() string {
+	switch m {
+	case ReadOnly:
+		return "read-only"
+	case WriteOnly:
+		return "write-only"
+	case ReadWrite:
+		return "read-write"
+	}
+	return "unknown mode"
+}
+
+func modeOf(flag int) Mode {
+	switch flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR) {
+	case os.O_RDWR:
+		return ReadWrite
+	case os.O_WRONLY:
+		return WriteOnly
+	}
+	return ReadOnly
+}
+
+// Open opens the named file for reading, as [os.Open] does.
+func Open(name string, options ...Option) (*File, error) {
+	return OpenFile(name, os.O_RDONLY, 0, options...)
+}
+
+// Create creates or truncates the named file and opens it for reading and
+// writing, as [os.Create] does.
+func Create(name string, options ...Option) (*File, error) {
+	return OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666, options...)
+}
+
+// OpenFile opens the named file with the given flags, as [os.OpenFile] does:
+// same flags, same permissions, same errors of type [*fs.PathError].
+//
+// An option that cannot be honoured is an error of type [*fs.PathError] too; it
+// is returned before the file is opened or created.
+func OpenFile(name string, flag int, perm fs.FileMode, options ...Option) (*File, error) {
+	return openWith(name, flag, options, func() (*os.File, error) {
+		return os.OpenFile(name, flag, perm)
+	})
+}
+
+// OpenInRoot opens name in the directory dir for reading, as [os.OpenInRoot]
+// does: it is an error when name, or a symbolic link on the way, leads out of dir.
+func OpenInRoot(dir, name string, options ...Option) (*File, error) {
+	return openWith(name, os.O_RDONLY, options, func() (*os.File, error) {
+		return os.OpenInRoot(dir, name)
+	})
+}
+
+// CreateTemp creates a new temporary file in the directory dir and opens it for
+// reading and writing, as [os.CreateTemp] does. The caller removes it.
+func CreateTemp(dir, pattern string, options ...Option) (*File, error) {
+	return openWith(pattern, os.O_RDWR|os.O_CREATE|os.O_EXCL, options, func() (*os.File, error) {
+		return os.CreateTemp(dir, pattern)
+	})
+}
+
+// openWith opens a file by open, which was asked for flag, after the options
+// have been found good.
+func openWith(name string, flag int, options []Option, open func() (*os.File, error)) (*File, error) {
+	config, err := newConfig(options, flag)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	file, err := openTruncating(name, flag, open)
+	if err != nil {
+		return nil, err
+	}
+	f := newFile(file, flag, config)
+	if err := f.setInitialSize(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// NewFile returns a File for the open descriptor fd, as [os.NewFile] does. It
+// returns nil when fd is not a descriptor, or when an option cannot be honoured.
+//
+// A descriptor that comes from elsewhere may be shared with other processes, so
+// its own offset stays in use: see [File.Fd].
+func NewFile(fd uintptr, name string, options ...Option) *File {
+	file := os.NewFile(fd, name)
+	if file == nil {
+		return nil
+	}
+	f, err := FromFile(file, options...)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// FromFile returns a File that uses file, which belongs to it from then on:
+// the caller must neither use nor close it. [File.Detach] gives it back.
+//
+// Others may share the descriptor of file, so its own offset stays in use and
+// sequential reads and writes are system calls: see [File.Fd]. Reads and writes
+// at an offset use the mapping.
+//
+// FromFile returns [os.ErrInvalid] when file is nil, and an error of type
+// [*fs.PathError] when an option cannot be honoured; file is then unchanged and
+// still the caller's.
+func FromFile(file *os.File, options ...Option) (*File, error) {
+	if file == nil {
+		return nil, os.ErrInvalid
+	}
+	flag := flagsOf(file)
+	config, err := newConfig(options, flag)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: file.Name(), Err: err}
+	}
+	f := newFile(file, flag, config)
+	f.share()
+	if err := f.setInitialSize(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func newFile(file *os.File, flag int, config config) *File {
+	f := &File{config: config, mode: modeOf(flag), flag: flag}
+	f.file.Store(file)
+	if config.preallocate > 0 {
+		f.tail = &tail{step: config.preallocate}
+	}
+	return f
+}
+
+// setInitialSize does what WithSize asks for.
+func (f *File) setInitialSize() error {
+	if f.config.size == 0 {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() != 0 {
+		return err
+	}
+	return f.Truncate(f.config.size)
+}
+
+// inner returns the os.File that every true answer comes from.
+func (f *File) inner() (*os.File, error) {
+	if f == nil {
+		return nil, os.ErrInvalid
+	}
+	file := f.file.Load()
+	if file == nil {
+		return nil, os.ErrInvalid
+	}
+	return file, nil
+}
+
+// Name returns the name of the file as it was given to the constructor. It may
+// be called after Close. The name of a nil File is empty.
+func (f *File) Name() string {
+	file, err := f.inner()
+	if err != nil {
+		return ""
+	}
+	return file.Name()
+}
+
+// Mode returns what the file was opened for.
+func (f *File) Mode() Mode {
+	if f == nil {
+		return ReadOnly
+	}
+	return f.mode
+}
+
+// Size returns the length of the file in bytes, as the operating system knows it
+// at the moment of the call. The error is that of [File.Stat].
+func (f *File) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// Stat returns the [fs.FileInfo] of the file, as [os.File.Stat] does. If bytes
+// were stored through the mapping, the modification time is moved first.
+func (f *File) Stat() (fs.FileInfo, error) {
+	file, err := f.inner()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.settle(); err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil {
+		f.sawSize(info.Size())
+	}
+	return info, err
+}
+
+// Sync commits the content of the file to stable storage, as [os.File.Sync]
+// does. That covers what was stored through the mapping.
+func (f *File) Sync() error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	if err := f.settle(); err != nil {
+		return err
+	}
+	if err := f.writeBack(); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// Truncate changes the size of the file, as [os.File.Truncate] does; it does not
+// move the position. All Files of this process that have the same file open know
+// of it at once.
+func (f *File) Truncate(size int64) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	if err := f.settle(); err != nil {
+		return err
+	}
+	return f.shrink(file, size, func() error { return file.Truncate(size) })
+}
+
+// Close closes the file, as [os.File.Close] does: reads and writes that are
+// under way finish or return [os.ErrClosed], and so does every later call. The
+// memory of the mapping is given up at once.
+func (f *File) Close() error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	err = f.retire()
+	if closeErr := file.Close(); closeErr != nil {
+		return closeErr
+	}
+	return err
+}
+
+// Detach takes the mapping away and returns the os.File inside, with its
+// position where this File's is. The File is closed for every later call, but
+// the descriptor stays open and belongs to the caller.
+func (f *File) Detach() (*os.File, error) {
+	file, err := f.inner()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.SyscallConn(); err != nil {
+		return nil, err
+	}
+	closed, err := closedFile(file.Name())
+	if err != nil {
+		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: err}
+	}
+	if !f.file.CompareAndSwap(file, closed) {
+		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: fs.ErrClosed}
+	}
+	f.shareOf(file)
+	return file, f.retireOf(file)
+}
+
+// closedFile returns an os.File of that name which has been closed, so that
+// whatever is asked of it has os's answer for a closed file.
+func closedFile(name string) (*os.File, error) {
+	fd, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), name)
+	return file, file.Close()
+}
+
+// OSFile returns the os.File inside, for calls that want one, such as
+// [os/exec.Cmd.Stdin]. It stays this File's: do not close it. From then on the
+// offset of the descriptor is the position of this File, as after [File.Fd].
+func (f *File) OSFile() *os.File {
+	file, err := f.inner()
+	if err != nil {
+		return nil
+	}
+	f.handOut()
+	return file
+}
+
+// Fd returns the descriptor of the file, as [os.File.Fd] does. Its offset is made
+// this File's position first; from then on sequential reads and writes, and Seek,
+// use the descriptor's offset, because others can move it now. They are system
+// calls then. Reads and writes at an offset go on using the mapping.
+func (f *File) Fd() uintptr {
+	file, err := f.inner()
+	if err != nil {
+		return ^uintptr(0)
+	}
+	f.handOut()
+	return file.Fd()
+}
+
+// SyscallConn returns a raw connection to the file, as [os.File.SyscallConn]
+// does. What holds for [File.Fd] holds from the first use of the connection on.
+func (f *File) SyscallConn() (syscall.RawConn, error) {
+	file, err := f.inner()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return rawConn{f, conn}, nil
+}
+
+// rawConn hands the descriptor out when it is really used, not when it is asked for.
+type rawConn struct {
+	file *File
+	conn syscall.RawConn
+}
+
+func (c rawConn) Control(f func(fd uintptr)) error {
+	c.file.handOut()
+	return c.conn.Control(f)
+}
+
+func (c rawConn) Read(f func(fd uintptr) (done bool)) error {
+	c.file.handOut()
+	return c.conn.Read(f)
+}
+
+func (c rawConn) Write(f func(fd uintptr) (done bool)) error {
+	c.file.handOut()
+	return c.conn.Write(f)
+}
+
+// handOut makes the file ready for others to use its descriptor. Errors show in
+// what is done with the descriptor.
+func (f *File) handOut() {
+	f.settle()
+	f.share()
+}
+
+// ReadDir reads the directory, as [os.File.ReadDir] does.
+func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
+	file, err := f.inner()
+	if err != nil {
+		return nil, err
+	}
+	return file.ReadDir(n)
+}
+
+// Readdir reads the directory, as [os.File.Readdir] does.
+func (f *File) Readdir(n int) ([]fs.FileInfo, error) {
+	file, err := f.inner()
+	if err != nil {
+		return nil, err
+	}
+	return file.Readdir(n)
+}
+
+// Readdirnames reads the directory, as [os.File.Readdirnames] does.
+func (f *File) Readdirnames(n int) ([]string, error) {
+	file, err := f.inner()
+	if err != nil {
+		return nil, err
+	}
+	return file.Readdirnames(n)
+}
+
+// Chdir makes the directory the current one, as [os.File.Chdir] does.
+func (f *File) Chdir() error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	return file.Chdir()
+}
+
+// Chmod changes the mode of the file, as [os.File.Chmod] does.
+func (f *File) Chmod(mode fs.FileMode) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	return file.Chmod(mode)
+}
+
+// Chown changes the owner of the file, as [os.File.Chown] does.
+func (f *File) Chown(uid, gid int) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	return file.Chown(uid, gid)
+}
+
+// SetDeadline sets the deadlines for reads and writes, as [os.File.SetDeadline]
+// does. Only files that can be polled have deadlines; a file that can be mapped
+// is none of them.
+func (f *File) SetDeadline(t time.Time) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	return file.SetDeadline(t)
+}
+
+// SetReadDeadline sets the deadline for reads, as [os.File.SetReadDeadline] does.
+func (f *File) SetReadDeadline(t time.Time) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	return file.SetReadDeadline(t)
+}
+
+// SetWriteDeadline sets the deadline for writes, as [os.File.SetWriteDeadline] does.
+func (f *File) SetWriteDeadline(t time.Time) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	return file.SetWriteDeadline(t)
+}

@@ -1,0 +1,3 @@
+module github.com/mmapio/mmapio
+
+go 1.26.0

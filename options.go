@@ -1,0 +1,108 @@
+package mmapio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Option changes how a constructor makes a [File]. A nil Option is ignored.
+type Option func(*config) error
+
+// config is what the options of one File add up to.
+type config struct {
+	size        int64
+	preallocate int64
+	mapping     Mapping
+}
+
+// Mapping says when a [File] is mapped.
+type Mapping uint8
+
+const (
+	// MapAuto maps a file once that pays: after some reads or writes in place, on
+	// file systems that keep mappings and system calls coherent. It is the default.
+	MapAuto Mapping = iota
+	// MapAlways maps a file at its first read or write in place, on every file
+	// system that can. It is for file systems that MapAuto leaves alone, such as
+	// network and FUSE file systems, and for programs that know better. Where no
+	// mapping is to be had, the file works without one, as always.
+	MapAlways
+	// MapNever never maps the file: every call is a system call.
+	MapNever
+)
+
+// WithMapping sets when the file is mapped; the default is [MapAuto].
+func WithMapping(mapping Mapping) Option {
+	return func(c *config) error {
+		if mapping > MapNever {
+			return fmt.Errorf("mapping %d is none of MapAuto, MapAlways and MapNever: %w", mapping, os.ErrInvalid)
+		}
+		c.mapping = mapping
+		return nil
+	}
+}
+
+// WithSize makes a file that is empty after opening size bytes long, all zero,
+// as [File.Truncate] does. A file with content keeps it, and its size. The
+// default is 0: the size is left alone. A negative size, and a size for a file
+// that is not opened for writing, are errors.
+func WithSize(size int64) Option {
+	return func(c *config) error {
+		if size < 0 {
+			return fmt.Errorf("negative size %d: %w", size, os.ErrInvalid)
+		}
+		c.size = size
+		return nil
+	}
+}
+
+// WithPreallocate makes the file grow in steps of step bytes: a write past the
+// end allocates that much ahead, so that the following ones are stored through
+// the mapping without a system call and cannot meet a full disk. Other processes
+// see the longer file meanwhile, its tail zero; this File does not. The tail is
+// cut off by Stat, Size, Sync, Truncate, Close, and when the descriptor is handed
+// out; a process that is killed leaves it.
+//
+// It is for files that only one File grows at a time. The default is 0: the file
+// is never longer than what was written. A negative step is an error, and so is
+// preallocation for a file that is not opened for writing or that is opened with
+// [os.O_APPEND].
+func WithPreallocate(step int64) Option {
+	return func(c *config) error {
+		if step < 0 {
+			return fmt.Errorf("negative preallocation step %d: %w", step, os.ErrInvalid)
+		}
+		c.preallocate = step
+		return nil
+	}
+}
+
+var (
+	errSizeReadOnly        = errors.New("WithSize needs a file that is opened for writing")
+	errPreallocateReadOnly = errors.New("WithPreallocate needs a file that is opened for writing")
+	errPreallocateAppend   = errors.New("WithPreallocate and O_APPEND exclude each other: open without O_APPEND and seek to the end")
+)
+
+// newConfig folds the options for a file that is opened with flag.
+func newConfig(options []Option, flag int) (config, error) {
+	var c config
+	for _, option := range options {
+		if option == nil {
+			continue
+		}
+		if err := option(&c); err != nil {
+			return config{}, err
+		}
+	}
+	readOnly := modeOf(flag) == ReadOnly
+	switch {
+	case c.size > 0 && readOnly:
+		return config{}, errSizeReadOnly
+	case c.preallocate > 0 && readOnly:
+		return config{}, errPreallocateReadOnly
+	case c.preallocate > 0 && flag&os.O_APPEND != 0:
+		return config{}, errPreallocateAppend
+	}
+	return c, nil
+}

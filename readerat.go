@@ -1,0 +1,53 @@
+package mmapio
+
+import (
+	"io"
+	"os"
+)
+
+// ReadAt reads len(b) bytes from offset off, as [os.File.ReadAt] does. It returns
+// the number of bytes read and an error when that is less than len(b): [io.EOF]
+// at the end of the file, a [*fs.PathError] otherwise.
+//
+// ReadAt neither uses nor moves the position. Parallel calls do not slow each
+// other down. While other goroutines or processes write the same bytes, the
+// result may be a mixture of old and new ones. If another process made the file
+// shorter, bytes between the new end and the end of its last page may still be
+// read, as zeros, until this File is asked for the size or reads up to the end.
+func (f *File) ReadAt(b []byte, off int64) (int, error) {
+	if f != nil {
+		if m := f.mapping.Load(); m != nil && m.load(b, off) {
+			return len(b), nil
+		}
+	}
+	return f.readAt(b, off)
+}
+
+// readAt is the true path of ReadAt.
+func (f *File) readAt(b []byte, off int64) (n int, err error) {
+	file, err := f.inner()
+	if err != nil {
+		return 0, err
+	}
+	m := f.mapping.Load()
+	if f.tail != nil {
+		n, err = f.tail.readAt(file, b, off)
+	} else {
+		n, err = file.ReadAt(b, off)
+	}
+	f.sawRead(file, m, off, n, err)
+	return n, err
+}
+
+// sawRead learns from a read of the true path: n bytes at off, with m mapped.
+func (f *File) sawRead(file *os.File, m *mapping, off int64, n int, err error) {
+	if off < 0 {
+		return
+	}
+	if err == io.EOF {
+		f.sawEnd(m, off+int64(n))
+	}
+	if n > 0 {
+		f.missed(file, m, off, n)
+	}
+}

@@ -1,0 +1,186 @@
+package mmapio
+
+import (
+	"io"
+	"os"
+	"unsafe"
+)
+
+// Write writes b at the position and moves it, as [os.File.Write] does. It
+// returns the number of bytes written and a [*fs.PathError] when that is not
+// len(b). Writes by several goroutines do not overlap.
+//
+// The bytes are visible to every other handle and process when Write returns.
+// They are on stable storage after Sync.
+func (f *File) Write(b []byte) (int, error) {
+	if f != nil {
+		if m := f.mapping.Load(); m != nil && m.writable {
+			for {
+				off := f.offset.Load()
+				if !m.holds(off, len(b)) {
+					break
+				}
+				if f.offset.CompareAndSwap(off, off+int64(len(b))) {
+					return f.writeClaimed(m, b, off)
+				}
+			}
+		}
+	}
+	return f.write(b)
+}
+
+// writeClaimed writes b at off, which the position has passed already.
+func (f *File) writeClaimed(m *mapping, b []byte, off int64) (int, error) {
+	if f.store(m, b, off) {
+		return len(b), nil
+	}
+	n, err := f.writeAt(b, off)
+	if n < len(b) {
+		// Put the position back, unless somebody moved it on meanwhile.
+		f.offset.CompareAndSwap(off+int64(len(b)), off+int64(n))
+	}
+	return n, err
+}
+
+// write is the true path of Write.
+func (f *File) write(b []byte) (int, error) {
+	file, err := f.inner()
+	if err != nil {
+		return 0, err
+	}
+	if f.tail != nil {
+		if n, err, done := f.appendTail(file, b); done {
+			return n, err
+		}
+	}
+	m := f.mapping.Load()
+	if m != nil && m.writable && f.offset.Load() == inKernel && f.fetch(file) {
+		off := f.offset.Load()
+		if m.holds(off, len(b)) && f.offset.CompareAndSwap(off, off+int64(len(b))) {
+			return f.writeClaimed(m, b, off)
+		}
+	}
+	if f.position.shared.Load() {
+		return file.Write(b)
+	}
+	start, err := f.lend(file)
+	if err != nil {
+		return 0, err
+	}
+	if f.flag&os.O_APPEND != 0 {
+		start = inKernel
+	}
+	n, err := file.Write(b)
+	f.take(endOf(start, int64(n), err))
+	if start != inKernel {
+		f.sawWrite(file, m, start, n)
+	}
+	return n, err
+}
+
+// WriteString is like Write with the bytes of s.
+func (f *File) WriteString(s string) (int, error) {
+	return f.Write(unsafe.Slice(unsafe.StringData(s), len(s)))
+}
+
+// WriteAt writes b at offset off, as [os.File.WriteAt] does. It returns the number
+// of bytes written and a [*fs.PathError] when that is not len(b). On a file that
+// was opened with [os.O_APPEND] it is an error.
+//
+// WriteAt neither uses nor moves the position. The bytes are visible to every
+// other handle and process when WriteAt returns; they are on stable storage after
+// Sync. Parallel calls must not overlap, as [io.WriterAt] demands: where they do,
+// the result may be a mixture, byte by byte. The modification time of the file
+// follows within about a second, and at once at Stat, Sync and Close of this File.
+func (f *File) WriteAt(b []byte, off int64) (int, error) {
+	if f != nil {
+		if m := f.mapping.Load(); m != nil && m.writable && m.holds(off, len(b)) && f.store(m, b, off) {
+			return len(b), nil
+		}
+	}
+	return f.writeAt(b, off)
+}
+
+// writeAt is the true path of WriteAt.
+func (f *File) writeAt(b []byte, off int64) (int, error) {
+	file, err := f.inner()
+	if err != nil {
+		return 0, err
+	}
+	if f.tail != nil {
+		if n, err, done := f.writeAtTail(file, b, off); done {
+			return n, err
+		}
+	}
+	m := f.mapping.Load()
+	n, err := file.WriteAt(b, off)
+	if off >= 0 {
+		f.sawWrite(file, m, off, n)
+	}
+	return n, err
+}
+
+// sawWrite learns from a write of the true path: n bytes at off, with m mapped.
+func (f *File) sawWrite(file *os.File, m *mapping, off int64, n int) {
+	if n > 0 {
+		f.missed(file, m, off, n)
+	}
+}
+
+// ReadFrom writes what r yields at the position and moves it, as
+// [os.File.ReadFrom] does. [io.Copy] uses it. Where the kernel can move the bytes
+// (from another file, a socket, a pipe), it does.
+func (f *File) ReadFrom(r io.Reader) (int64, error) {
+	file, err := f.inner()
+	if err != nil {
+		return 0, err
+	}
+	if err := f.settle(); err != nil {
+		return 0, err
+	}
+	m := f.mapping.Load()
+	start, err := f.lend(file)
+	if err != nil {
+		return 0, err
+	}
+	if f.flag&os.O_APPEND != 0 {
+		start = inKernel
+	}
+	n, err := readFrom(file, r)
+	f.take(endOf(start, n, err))
+	if m != nil && start != inKernel {
+		m.grow(start + n)
+	}
+	return n, err
+}
+
+// readFrom is file.ReadFrom(r), with the os.File inside in place of every File.
+func readFrom(file *os.File, r io.Reader) (int64, error) {
+	switch r := r.(type) {
+	case *File:
+		return r.WriteTo(file)
+	case *io.LimitedReader:
+		source, ok := r.R.(*File)
+		if !ok {
+			break
+		}
+		inner, err := source.inner()
+		if err != nil || r.N <= 0 {
+			break
+		}
+		if err := source.settle(); err != nil {
+			return 0, err
+		}
+		start, err := source.lend(inner)
+		if err != nil {
+			return 0, err
+		}
+		limited := io.LimitedReader{R: inner, N: r.N}
+		n, err := file.ReadFrom(&limited)
+		source.take(inKernel)
+		_ = start
+		r.N = limited.N
+		return n, err
+	}
+	return file.ReadFrom(r)
+}
