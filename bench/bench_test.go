@@ -1,0 +1,88 @@
+package main
+
+import "testing"
+
+func BenchmarkP1(b *testing.B)  { benchmark(b, "P1") }
+func BenchmarkP2(b *testing.B)  { benchmark(b, "P2") }
+func BenchmarkP3(b *testing.B)  { benchmark(b, "P3") }
+func BenchmarkP4(b *testing.B)  { benchmark(b, "P4") }
+func BenchmarkP5(b *testing.B)  { benchmark(b, "P5") }
+func BenchmarkP6(b *testing.B)  { benchmark(b, "P6") }
+func BenchmarkP9(b *testing.B)  { benchmark(b, "P9") }
+func BenchmarkP10(b *testing.B) { benchmark(b, "P10") }
+func BenchmarkP18(b *testing.B) { benchmark(b, "P18") }
+
+// benchmark runs every side of the rows with that identifier, each under the name
+// of its variant and its side, as in BenchmarkP4/size=4KiB/side=os.
+func benchmark(b *testing.B, id string) {
+	chosen, err := choose(rows(), id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, r := range chosen {
+		w, err := newWorkspace(b.TempDir())
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, s := range r.sides {
+			name := "side=" + s.name
+			if r.variant != "" {
+				name = r.variant + "/" + name
+			}
+			b.Run(name, func(b *testing.B) {
+				if r.figures != nil {
+					benchmarkFigures(b, w, r, s)
+				} else {
+					benchmarkSide(b, w, r, s)
+				}
+			})
+		}
+		if err := w.close(); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+func benchmarkSide(b *testing.B, w *workspace, r row, s side) {
+	session, err := s.open(w)
+	if err != nil {
+		b.Skip(err)
+	}
+	defer func() {
+		if err := session.end(); err != nil {
+			b.Error(err)
+		}
+	}()
+	b.SetBytes(int64(r.bytes))
+	b.ReportAllocs()
+	most := r.most
+	if most == 0 {
+		most = b.N
+	}
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= most {
+		if session.prepare != nil {
+			b.StopTimer()
+			if err := session.prepare(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+		if _, err := session.run(min(left, most)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+}
+
+func benchmarkFigures(b *testing.B, w *workspace, r row, s side) {
+	for b.Loop() {
+		figures, err := r.figures(w, s.hold)
+		if err != nil {
+			b.Skip(err)
+		}
+		for _, f := range figures {
+			b.ReportMetric(f.value, f.name)
+		}
+	}
+}

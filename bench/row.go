@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A row is one workload, done by several sides that are compared with each other.
+// It is either timed or counted: it has pairs, or figures.
+type row struct {
+	id      string // as in the list of goals: P1
+	variant string // what tells rows of one id apart: "size=4KiB"
+	what    string // for people
+	bytes   int    // how many one operation moves
+	most    int    // the most operations in one go, 0 for no limit
+	cpus    int    // how many processors it takes, 0 for one
+	sides   []side
+	pairs   []pair // which sides are compared
+
+	// figures counts instead of timing.
+	figures func(w *workspace, open opener) ([]figure, error)
+	counts  []count // which figures are compared
+}
+
+// A side does the workload of a row with one package.
+type side struct {
+	name string
+	open func(w *workspace) (*session, error) // for timed rows
+	hold opener                               // for counted rows
+}
+
+// A session is a side at work on its files.
+type session struct {
+	// prepare is called before every run, untimed; it may be nil.
+	prepare func() error
+	// run does n operations and returns a checksum of what they read, and whether
+	// all went well. It goes on where the last run ended.
+	run func(n int) (uint64, error)
+	// file has the result of a side that writes; it is empty for one that reads.
+	file string
+	// close may be nil.
+	close func() error
+}
+
+func (s *session) end() error {
+	if s.close == nil {
+		return nil
+	}
+	return s.close()
+}
+
+// do prepares and runs.
+func (s *session) do(n int) (uint64, error) {
+	if s.prepare != nil {
+		if err := s.prepare(); err != nil {
+			return 0, err
+		}
+	}
+	return s.run(n)
+}
+
+// A pair is one comparison: how the speed of one side relates to another's.
+type pair struct {
+	of, against string
+	goal        *goal
+}
+
+// A goal is what a ratio is to reach.
+type goal struct {
+	inTime bool // the ratio is one of times, at most limit; otherwise of speeds, at least limit
+	limit  float64
+}
+
+// faster is the goal of at least so many times the speed.
+func faster(times float64) *goal { return &goal{limit: times} }
+
+// within is the goal of at most so many times the time.
+func within(times float64) *goal { return &goal{inTime: true, limit: times} }
+
+func (g *goal) String() string {
+	if g.inTime {
+		return fmt.Sprintf("<= %.4g x time", g.limit)
+	}
+	return fmt.Sprintf(">= %.4g x speed", g.limit)
+}
+
+// reached tells whether a ratio, which is one of times or of speeds as the goal is,
+// reaches it.
+func (g *goal) reached(ratio float64) bool {
+	if g.inTime {
+		return ratio <= g.limit
+	}
+	return ratio >= g.limit
+}
+
+// A count is one comparison of figures: by how much one side's may exceed another's.
+type count struct {
+	figure      string
+	of, against string
+	limit       *float64
+}
+
+// A figure is something counted rather than timed.
+type figure struct {
+	name  string // and unit, as benchmarks name what they measure
+	value float64
+}
+
+// rows returns every row, in the order of the goals.
+func rows() []row {
+	return slices.Concat(readRows(), writeRows(), openRows())
+}
+
+// name is the identifier and the variant of a row.
+func (r *row) name() string {
+	if r.variant == "" {
+		return r.id
+	}
+	return r.id + "/" + r.variant
+}
+
+// versus compares mmapio with sides for which there is no goal.
+func versus(sides ...string) []pair {
+	var pairs []pair
+	for _, s := range sides {
+		pairs = append(pairs, pair{of: sideMmapio, against: s})
+	}
+	return pairs
+}
+
+// The names of the sides. They are parts of benchmark names, so without a slash.
+const (
+	sideMmapio  = "mmapio"
+	sideOS      = "os"
+	sideExp     = "xexp"
+	sideMmapGo  = "mmap-go"
+	sideBufio   = "bufio"
+	sideBufio64 = "bufio-64KiB"
+)

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tiny returns a workspace whose files are small and few.
+func tiny(t *testing.T) *workspace {
+	t.Helper()
+	w, err := newWorkspace(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.largest, w.files = miB, 20
+	t.Cleanup(func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// Every row runs, every side of it does its work, and they agree about the bytes:
+// a run fails otherwise.
+func TestEveryRow(t *testing.T) {
+	const rounds = 2
+	for _, r := range rows() {
+		t.Run(r.name(), func(t *testing.T) {
+			w := tiny(t)
+			rep, err := measure(t.Context(), w, []row{r}, rounds, time.Millisecond, silence{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			res := rep.Rows[0]
+			if res.Skipped != "" {
+				if runtime.GOMAXPROCS(0) < r.cpus {
+					t.Skip(res.Skipped)
+				}
+				t.Fatalf("skipped: %s", res.Skipped)
+			}
+			if len(res.Comparisons) != len(r.pairs) {
+				t.Errorf("%d comparisons for %d pairs", len(res.Comparisons), len(r.pairs))
+			}
+			for _, c := range res.Comparisons {
+				if !(c.Min > 0 && c.Min <= c.Q1 && c.Q1 <= c.Median && c.Median <= c.Q3 && c.Q3 <= c.Max) {
+					t.Errorf("%s against %s: %+v", c.Of, c.Against, c.spread)
+				}
+				if (c.Reached == nil) != (c.Goal == "") {
+					t.Errorf("%s against %s: goal %q, reached %v", c.Of, c.Against, c.Goal, c.Reached)
+				}
+			}
+			for _, s := range res.Sides {
+				if len(s.NanosecondsEach) != rounds || s.Runs < 1 || s.Min <= 0 {
+					t.Errorf("%s: %+v", s.Side, s)
+				}
+			}
+			if r.figures != nil && (len(res.Sides) > 0 || len(res.Figures) < len(r.sides)) {
+				t.Errorf("figures %v", res.Figures)
+			}
+			left, err := os.ReadDir(w.dir)
+			if err != nil || len(left) > 0 {
+				t.Errorf("files left: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// The names that pairs and counts use are those of sides.
+func TestRowsAreWhole(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, r := range rows() {
+		if seen[r.name()] {
+			t.Errorf("%s is there twice", r.name())
+		}
+		seen[r.name()] = true
+		names := make(map[string]bool)
+		for _, s := range r.sides {
+			if names[s.name] || strings.ContainsAny(s.name, "/ ") {
+				t.Errorf("%s: bad name of a side: %q", r.name(), s.name)
+			}
+			names[s.name] = true
+			if (s.open == nil) == (s.hold == nil) || (s.hold == nil) != (r.figures == nil) {
+				t.Errorf("%s: %s cannot be opened", r.name(), s.name)
+			}
+		}
+		for _, p := range r.pairs {
+			if !names[p.of] || !names[p.against] || p.of == p.against {
+				t.Errorf("%s compares %q with %q", r.name(), p.of, p.against)
+			}
+		}
+		for _, c := range r.counts {
+			if !names[c.of] || !names[c.against] || c.of == c.against {
+				t.Errorf("%s compares %q with %q", r.name(), c.of, c.against)
+			}
+		}
+		if len(r.pairs)+len(r.counts) == 0 {
+			t.Errorf("%s compares nothing", r.name())
+		}
+	}
+}
+
+// fake returns a side whose runs return the sum of the operations' values.
+func fake(name string, value uint64) side {
+	return side{name: name, open: func(*workspace) (*session, error) {
+		return &session{run: func(n int) (uint64, error) {
+			time.Sleep(time.Duration(n)) // so that calibration ends
+			return value * uint64(n), nil
+		}}, nil
+	}}
+}
+
+func measureOne(t *testing.T, r row) (result, error) {
+	t.Helper()
+	rep, err := measure(t.Context(), tiny(t), []row{r}, 2, time.Millisecond, silence{})
+	if err != nil {
+		return result{}, err
+	}
+	return rep.Rows[0], nil
+}
+
+func TestSidesThatDisagree(t *testing.T) {
+	r := row{id: "X", sides: []side{fake("a", 1), fake("b", 1)}, pairs: []pair{{"a", "b", nil}}}
+	if _, err := measureOne(t, r); err != nil {
+		t.Fatalf("sides that agree: %v", err)
+	}
+	r.sides[1] = fake("b", 2)
+	if _, err := measureOne(t, r); err == nil || !strings.Contains(err.Error(), "a and b disagree") {
+		t.Fatalf("sides that read different bytes: %v", err)
+	}
+
+	written := func(name, content string) side {
+		return side{name: name, open: func(w *workspace) (*session, error) {
+			return &session{file: w.path(name), run: func(n int) (uint64, error) {
+				time.Sleep(time.Duration(n))
+				return 0, os.WriteFile(w.path(name), []byte(content), 0o600)
+			}}, nil
+		}}
+	}
+	r.sides = []side{written("a", "same"), written("b", "same")}
+	if _, err := measureOne(t, r); err != nil {
+		t.Fatalf("sides that agree: %v", err)
+	}
+	r.sides[1] = written("b", "different")
+	if _, err := measureOne(t, r); err == nil || !strings.Contains(err.Error(), "a and b disagree") {
+		t.Fatalf("sides that write different bytes: %v", err)
+	}
+}
+
+func TestSkippedRow(t *testing.T) {
+	closed := false
+	good := fake("a", 1)
+	open := good.open
+	good.open = func(w *workspace) (*session, error) {
+		s, err := open(w)
+		s.close = func() error { closed = true; return nil }
+		return s, err
+	}
+	bad := side{name: "b", open: func(*workspace) (*session, error) { return nil, errors.New("no room") }}
+	res, err := measureOne(t, row{id: "X", sides: []side{good, bad}, pairs: []pair{{"a", "b", nil}}})
+	if err != nil || res.Skipped != "b: no room" || len(res.Comparisons) > 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if !closed {
+		t.Error("the side that was open is not closed")
+	}
+
+	res, err = measureOne(t, row{id: "X", cpus: runtime.GOMAXPROCS(0) + 1})
+	if err != nil || !strings.HasPrefix(res.Skipped, "needs ") {
+		t.Fatalf("%+v, %v", res, err)
+	}
+}
+
+func TestFailingRun(t *testing.T) {
+	failure := errors.New("broken")
+	r := row{id: "X", sides: []side{{name: "a", open: func(*workspace) (*session, error) {
+		return &session{run: func(int) (uint64, error) { return 0, failure }}, nil
+	}}}}
+	if _, err := measureOne(t, r); !errors.Is(err, failure) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// Turns rotate, so that no side always runs after the same other one.
+func TestTurns(t *testing.T) {
+	var order []string
+	recorded := func(name string) side {
+		return side{name: name, open: func(*workspace) (*session, error) {
+			return &session{run: func(n int) (uint64, error) {
+				order = append(order, name)
+				time.Sleep(time.Millisecond)
+				return uint64(n), nil
+			}}, nil
+		}}
+	}
+	r := row{id: "X", most: 1, sides: []side{recorded("a"), recorded("b"), recorded("c")}}
+	if _, err := measure(t.Context(), tiny(t), []row{r}, 3, time.Millisecond, silence{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(order[len(order)-9:], ""); got != "abcbcacab" {
+		t.Errorf("order %s", got)
+	}
+}
+
+func TestMost(t *testing.T) {
+	s := &session{run: func(n int) (uint64, error) { return 0, nil }}
+	if n, err := calibrate(s, time.Hour, 100); n != 100 || err != nil {
+		t.Errorf("got %d, %v", n, err)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	var out, messages bytes.Buffer
+	args := []string{"-only", "p10, P1", "-rounds", "2", "-dir", dir, "-json", "-"}
+	if err := run(t.Context(), args, &out, &messages); err != nil {
+		t.Fatal(err)
+	}
+	var rep struct {
+		Rounds  int
+		Machine struct{ Packages map[string]string }
+		Rows    []struct {
+			ID    string
+			Sides []struct {
+				NsPerOp []float64 `json:"ns_per_op"`
+				Median  float64
+			}
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &rep); err != nil {
+		t.Fatalf("%v in %s", err, &out)
+	}
+	if rep.Rounds != 2 || len(rep.Rows) != 2 || rep.Rows[0].ID != "P10" || rep.Rows[1].ID != "P1" {
+		t.Errorf("got %+v", rep)
+	}
+	for _, r := range rep.Rows {
+		for _, s := range r.Sides {
+			if len(s.NsPerOp) != 2 || s.Median <= 0 {
+				t.Errorf("%s: %+v", r.ID, s)
+			}
+		}
+	}
+	if messages.Len() > 0 {
+		t.Errorf("progress where there is no terminal: %s", &messages)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("files left: %v, %v", left, err)
+	}
+}
+
+func TestWrongUse(t *testing.T) {
+	for _, args := range [][]string{
+		{"-only", "P1,P99"}, {"-only", ","}, {"-rounds", "0"}, {"-rounds", "many"}, {"-frobnicate"}, {"P1"},
+	} {
+		if err := run(t.Context(), args, io.Discard, io.Discard); !errors.Is(err, errUsage) {
+			t.Errorf("%q: got %v", args, err)
+		}
+	}
+	if err := run(t.Context(), []string{"-help"}, io.Discard, io.Discard); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-help: got %v", err)
+	}
+	if err := run(t.Context(), []string{"-dir", filepath.Join(t.TempDir(), "none")}, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("folder that is not there: got %v", err)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	all := []row{{id: "A"}, {id: "B", variant: "x=1"}, {id: "B", variant: "x=2"}, {id: "C"}}
+	for only, want := range map[string]string{"": "[A B B C]", "B": "[B B]", "c,A": "[C A]"} {
+		chosen, err := choose(all, only)
+		var got []string
+		for _, r := range chosen {
+			got = append(got, r.id)
+		}
+		if fmt.Sprint(got) != want || err != nil {
+			t.Errorf("%q: got %v, %v", only, got, err)
+		}
+	}
+	if got := identifiers(all); !slices.Equal(got, []string{"A", "B", "C"}) {
+		t.Errorf("identifiers %v", got)
+	}
+}

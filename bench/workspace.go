@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"math/bits"
+	"os"
+	"path/filepath"
+)
+
+const (
+	kiB = 1 << 10
+	miB = 1 << 20
+)
+
+// pageSize is the step at which files are touched; larger pages are touched more
+// than once.
+const pageSize = 4 * kiB
+
+// A workspace is where the sides have their files.
+type workspace struct {
+	dir     string
+	largest int64 // no file is longer
+	files   int   // how many files are held open at most
+}
+
+// newWorkspace makes a workspace in a new folder inside parent.
+func newWorkspace(parent string) (*workspace, error) {
+	dir, err := os.MkdirTemp(parent, "mmapio-bench-")
+	if err != nil {
+		return nil, err
+	}
+	return &workspace{dir: dir, largest: math.MaxInt64, files: math.MaxInt}, nil
+}
+
+func (w *workspace) close() error { return os.RemoveAll(w.dir) }
+
+func (w *workspace) path(name string) string { return filepath.Join(w.dir, name) }
+
+// clear removes all files, so that a row's do not take memory from the next one's.
+func (w *workspace) clear() error {
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.Remove(w.path(e.Name())))
+	}
+	return err
+}
+
+// filled returns the path and the size of a file of size bytes that no two of its
+// pages have in common. It makes the file if it is not there, so sides that only
+// read share it.
+func (w *workspace) filled(name string, size int64) (string, int64, error) {
+	size = min(size, w.largest)
+	path := w.path(name)
+	info, err := os.Stat(path)
+	if err == nil && info.Size() == size {
+		return path, size, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return "", 0, err
+	}
+	if err := fill(f, size); err != nil {
+		return "", 0, errors.Join(err, f.Close())
+	}
+	return path, size, f.Close()
+}
+
+// onFile returns the opening of a side that works on such a file.
+func onFile(name string, size int64, open func(path string, size int64) (*session, error)) func(w *workspace) (*session, error) {
+	return func(w *workspace) (*session, error) {
+		path, size, err := w.filled(name, size)
+		if err != nil {
+			return nil, err
+		}
+		return open(path, size)
+	}
+}
+
+func fill(f io.Writer, size int64) error {
+	out := bufio.NewWriterSize(f, miB)
+	var word [8]byte
+	x := uint64(seed)
+	for range size / 8 {
+		x = next(x)
+		// The low bits of x repeat soon; the high ones do not.
+		binary.LittleEndian.PutUint64(word[:], x^x>>32)
+		if _, err := out.Write(word[:]); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+// seed is where every walk begins, so that all sides take the same way.
+const seed = 0x9e3779b97f4a7c15
+
+// next returns the random number after x. It is one multiplication and one
+// addition, so it can stay in the timed loops, the same for all sides.
+func next(x uint64) uint64 { return x*6364136223846793005 + 1442695040888963407 }
+
+// A walk visits a file in random order.
+type walk struct {
+	x     uint64
+	unit  uint64 // visited offsets are multiples of it
+	units uint64 // how many there are
+}
+
+// newWalk returns the walk that visits n bytes at a time in the first size bytes.
+func newWalk(size int64, n int, seed uint64) *walk {
+	unit := min(n, pageSize)
+	return &walk{x: seed, unit: uint64(unit), units: uint64((size-int64(n))/int64(unit)) + 1}
+}
+
+// offset returns where x leads to, in a file with that many units.
+func offset(x, unit, units uint64) int64 {
+	high, _ := bits.Mul64(x, units)
+	return int64(high * unit)
+}
+
+// mix adds what was read into p to a checksum: its ends, which is cheap enough for
+// a timed loop, the same for all sides.
+func mix(sum uint64, p []byte) uint64 {
+	return bits.RotateLeft64(sum, 5) ^ binary.LittleEndian.Uint64(p) ^ binary.LittleEndian.Uint64(p[len(p)-8:])
+}
+
+// whole adds all of p to a checksum. A run does it once, at its end.
+func whole(sum uint64, p []byte) uint64 {
+	return sum ^ uint64(crc32.Checksum(p, castagnoli))<<16
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sumFile returns the checksum of the file at path.
+func sumFile(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	h := crc32.New(castagnoli)
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, make([]byte, miB))
+	return uint64(n)<<32 | uint64(h.Sum32()), err
+}
+
+// touch reads something of every page, twice: what a package learns about a page
+// at the first time it may use at the second.
+func touch(r io.ReaderAt, size int64) error {
+	var b [8]byte
+	for range 2 {
+		for off := int64(0); off+int64(len(b)) <= size; off += pageSize {
+			if _, err := r.ReadAt(b[:], off); err != nil {
+				return fmt.Errorf("warming up: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// rewrite writes something of every page, twice, without changing the file.
+func rewrite(f interface {
+	io.ReaderAt
+	io.WriterAt
+}, size int64) error {
+	var b [8]byte
+	for range 2 {
+		for off := int64(0); off+int64(len(b)) <= size; off += pageSize {
+			if _, err := f.ReadAt(b[:], off); err != nil {
+				return fmt.Errorf("warming up: %w", err)
+			}
+			if _, err := f.WriteAt(b[:], off); err != nil {
+				return fmt.Errorf("warming up: %w", err)
+			}
+		}
+	}
+	return nil
+}
