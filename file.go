@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -45,8 +46,8 @@ type File struct {
 	position position
 	config   config
 	mode     Mode
-	flag     int // what the file was opened with, as far as it matters here: see unusualFlags
-	cache    cacheState
+	flag     int // what the file was opened with, as far as it matters here: see unmappableFlags
+	cache    cache
 	tail     *tail // preallocated space behind the end, or nil
 }
 
@@ -237,6 +238,9 @@ func (f *File) Mode() Mode {
 // Size returns the length of the file in bytes, as the operating system knows it
 // at the moment of the call. The error is that of [File.Stat].
 func (f *File) Size() (int64, error) {
+	if f != nil && f.tail != nil && f.tail.allocated.Load() != 0 {
+		return f.tail.end.Load(), nil
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -251,10 +255,8 @@ func (f *File) Stat() (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.settle(); err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
+	f.stamp()
+	info, err := f.statTrimmed(file)
 	if err == nil {
 		f.sawSize(info.Size())
 	}
@@ -299,7 +301,8 @@ func (f *File) Close() error {
 	if err != nil {
 		return err
 	}
-	err = f.retire()
+	withdraw(&f.mapping, &f.cache.closed)
+	err = f.settle()
 	if closeErr := file.Close(); closeErr != nil {
 		return closeErr
 	}
@@ -314,29 +317,26 @@ func (f *File) Detach() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := file.SyscallConn(); err != nil {
-		return nil, err
-	}
-	closed, err := closedFile(file.Name())
-	if err != nil {
-		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: err}
-	}
-	if !f.file.CompareAndSwap(file, closed) {
+	if control(file, func(uintptr) {}) != nil {
 		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: fs.ErrClosed}
 	}
-	f.shareOf(file)
-	return file, f.retireOf(file)
+	withdraw(&f.mapping, &f.cache.closed)
+	if err := f.settle(); err != nil {
+		return nil, err
+	}
+	f.share()
+	if !f.file.CompareAndSwap(file, closedFile(file.Name())) {
+		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: fs.ErrClosed}
+	}
+	return file, nil
 }
 
 // closedFile returns an os.File of that name which has been closed, so that
 // whatever is asked of it has os's answer for a closed file.
-func closedFile(name string) (*os.File, error) {
-	fd, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), name)
-	return file, file.Close()
+func closedFile(name string) *os.File {
+	file := os.NewFile(math.MaxInt32, name) // no system has that many descriptors
+	_ = file.Close()
+	return file
 }
 
 // OSFile returns the os.File inside, for calls that want one, such as

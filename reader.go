@@ -2,7 +2,6 @@ package mmapio
 
 import (
 	"io"
-	"os"
 	"syscall"
 )
 
@@ -33,13 +32,14 @@ func (f *File) read(b []byte) (int, error) {
 		return 0, err
 	}
 	m := f.mapping.Load()
+	g := glimpseOf(m)
 	if m != nil && f.offset.Load() == inKernel && f.fetch(file) {
 		if off := f.offset.Load(); m.load(b, off) && f.offset.CompareAndSwap(off, off+int64(len(b))) {
 			return len(b), nil
 		}
 	}
 	if f.tail != nil {
-		if err := f.settle(); err != nil {
+		if err := f.trim(); err != nil {
 			return 0, err
 		}
 	}
@@ -53,7 +53,10 @@ func (f *File) read(b []byte) (int, error) {
 	n, err := file.Read(b)
 	f.take(endOf(start, int64(n), err))
 	if start != inKernel {
-		f.sawRead(file, m, start, n, err)
+		f.sawRead(file, g, start, n)
+		if err == io.EOF {
+			f.sawEnd(g, start)
+		}
 	}
 	return n, err
 }
@@ -81,20 +84,24 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := f.settle(); err != nil {
+	if err := f.trim(); err != nil {
 		return 0, err
-	}
-	if !kernelCopies(w) {
-		if n, err, done := f.handOver(file, w); done {
-			return n, err
-		}
 	}
 	start, err := f.lend(file)
 	if err != nil {
 		return 0, err
 	}
-	n, err := file.WriteTo(w)
-	f.take(endOf(start, n, err))
+	var n int64
+	end := int64(inKernel)
+	defer func() { f.take(end) }()
+	if !kernelCopies(w) {
+		if n, err = f.handOver(file, w); err != nil {
+			return n, err
+		}
+	}
+	rest, err := file.WriteTo(w)
+	n += rest
+	end = endOf(start, n, err)
 	return n, err
 }
 
@@ -105,10 +112,4 @@ func kernelCopies(w io.Writer) bool {
 		return true
 	}
 	return false
-}
-
-// handOver is WriteTo by handing the mapped bytes to w. It reports whether it did;
-// if not, nothing was read or written.
-func (f *File) handOver(file *os.File, w io.Writer) (n int64, err error, done bool) {
-	return 0, nil, false
 }

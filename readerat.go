@@ -1,9 +1,6 @@
 package mmapio
 
-import (
-	"io"
-	"os"
-)
+import "io"
 
 // ReadAt reads len(b) bytes from offset off, as [os.File.ReadAt] does. It returns
 // the number of bytes read and an error when that is less than len(b): [io.EOF]
@@ -29,25 +26,15 @@ func (f *File) readAt(b []byte, off int64) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	m := f.mapping.Load()
+	g := glimpseOf(f.mapping.Load())
 	if f.tail != nil {
 		n, err = f.tail.readAt(file, b, off)
 	} else {
 		n, err = file.ReadAt(b, off)
 	}
-	f.sawRead(file, m, off, n, err)
-	return n, err
-}
-
-// sawRead learns from a read of the true path: n bytes at off, with m mapped.
-func (f *File) sawRead(file *os.File, m *mapping, off int64, n int, err error) {
-	if off < 0 {
-		return
-	}
+	f.sawRead(file, g, off, n)
 	if err == io.EOF {
-		f.sawEnd(m, off+int64(n))
+		f.sawEnd(g, off+int64(n))
 	}
-	if n > 0 {
-		f.missed(file, m, off, n)
-	}
+	return n, err
 }

@@ -58,7 +58,7 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart && whence != io.SeekCurrent {
 		// The answer depends on the size of the file.
-		if err := f.settle(); err != nil {
+		if err := f.trim(); err != nil {
 			return 0, err
 		}
 	}
@@ -157,12 +157,10 @@ func (f *File) fetch(file *os.File) bool {
 
 // share moves the position to the kernel for good.
 func (f *File) share() {
-	if file, err := f.inner(); err == nil {
-		f.shareOf(file)
+	file, err := f.inner()
+	if err != nil {
+		return
 	}
-}
-
-func (f *File) shareOf(file *os.File) {
 	p := &f.position
 	p.mu.Lock()
 	defer p.mu.Unlock()

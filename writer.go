@@ -49,11 +49,12 @@ func (f *File) write(b []byte) (int, error) {
 		return 0, err
 	}
 	if f.tail != nil {
-		if n, err, done := f.appendTail(file, b); done {
+		if n, err, done := f.writeAtEnd(file, b); done || err != nil {
 			return n, err
 		}
 	}
 	m := f.mapping.Load()
+	g := glimpseOf(m)
 	if m != nil && m.writable && f.offset.Load() == inKernel && f.fetch(file) {
 		off := f.offset.Load()
 		if m.holds(off, len(b)) && f.offset.CompareAndSwap(off, off+int64(len(b))) {
@@ -73,7 +74,7 @@ func (f *File) write(b []byte) (int, error) {
 	n, err := file.Write(b)
 	f.take(endOf(start, int64(n), err))
 	if start != inKernel {
-		f.sawWrite(file, m, start, n)
+		f.sawWrite(file, g, start, n)
 	}
 	return n, err
 }
@@ -108,23 +109,14 @@ func (f *File) writeAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	if f.tail != nil {
-		if n, err, done := f.writeAtTail(file, b, off); done {
+		if n, err, done := f.writeAtTail(file, b, off); done || err != nil {
 			return n, err
 		}
 	}
-	m := f.mapping.Load()
+	g := glimpseOf(f.mapping.Load())
 	n, err := file.WriteAt(b, off)
-	if off >= 0 {
-		f.sawWrite(file, m, off, n)
-	}
+	f.sawWrite(file, g, off, n)
 	return n, err
-}
-
-// sawWrite learns from a write of the true path: n bytes at off, with m mapped.
-func (f *File) sawWrite(file *os.File, m *mapping, off int64, n int) {
-	if n > 0 {
-		f.missed(file, m, off, n)
-	}
 }
 
 // ReadFrom writes what r yields at the position and moves it, as
@@ -135,10 +127,10 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := f.settle(); err != nil {
+	if err := f.trim(); err != nil {
 		return 0, err
 	}
-	m := f.mapping.Load()
+	g := glimpseOf(f.mapping.Load())
 	start, err := f.lend(file)
 	if err != nil {
 		return 0, err
@@ -148,8 +140,8 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 	}
 	n, err := readFrom(file, r)
 	f.take(endOf(start, n, err))
-	if m != nil && start != inKernel {
-		m.grow(start + n)
+	if g.mapping != nil && start != inKernel && err == nil && g.covers(start+n) {
+		g.grow(start + n)
 	}
 	return n, err
 }
@@ -168,17 +160,15 @@ func readFrom(file *os.File, r io.Reader) (int64, error) {
 		if err != nil || r.N <= 0 {
 			break
 		}
-		if err := source.settle(); err != nil {
+		if err := source.trim(); err != nil {
 			return 0, err
 		}
-		start, err := source.lend(inner)
-		if err != nil {
+		if _, err := source.lend(inner); err != nil {
 			return 0, err
 		}
 		limited := io.LimitedReader{R: inner, N: r.N}
 		n, err := file.ReadFrom(&limited)
 		source.take(inKernel)
-		_ = start
 		r.N = limited.N
 		return n, err
 	}

@@ -1,0 +1,307 @@
+package mmapio
+
+import (
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// cache is the part of a File that decides when to map it and keeps the mapping
+// honest.
+type cache struct {
+	misses   atomic.Int32 // calls of the true path that a mapping could have served
+	patience atomic.Int32 // so many of them before the file is mapped, beyond mapAfter
+	busy     atomic.Bool  // somebody is mapping the file
+	refused  atomic.Bool  // the file can never be mapped
+	closed   bool         // under registry.mu
+
+	stored atomic.Bool // bytes were stored through the mapping since the file was stamped
+	timer  atomic.Pointer[time.Timer]
+}
+
+const (
+	// mapAfter is the number of true-path calls after which a file is mapped.
+	// Mapping it costs about as much as that many of them.
+	mapAfter = 16
+	// longestPatience bounds how long a file that could not be mapped, or only
+	// grew, is left alone.
+	longestPatience = 1024
+	// stampAfter is how long the modification time may lag behind stores.
+	stampAfter = time.Second
+	// reserveFrom is the size from which address space is reserved ahead.
+	reserveFrom = 1 << 20
+	// smallestReserve is the least that is reserved for a file that grows.
+	smallestReserve = 64 << 20
+	// largestAhead is the most that is reserved beyond the size.
+	largestAhead = 16 << 30
+	// hugeAlign is the alignment at which the processor can map large folios.
+	hugeAlign = 2 << 20
+)
+
+// sawRead learns from a read of the true path: n bytes at off.
+func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
+	if n <= 0 || off < 0 {
+		return
+	}
+	end := off + int64(n)
+	if g.mapping == nil || !g.covers(end) {
+		f.missed(file)
+		return
+	}
+	g.grow(end)
+	g.known.learn(uint64(off), uint64(n))
+	if !g.onlyOwn {
+		g.askKernel(off)
+	}
+	noteTrueRead()
+}
+
+// askKernel learns what else is in memory around off, once for every neighbourhood.
+func (m *mapping) askKernel(off int64) {
+	from, first := m.known.ask(uint64(off))
+	if !first {
+		return
+	}
+	to := min(from+neighbourhood, uint64(m.extent.Load()))
+	if from >= to {
+		return
+	}
+	sys.resident(m.address()+uintptr(from), uintptr(to-from), func(at, n uintptr) {
+		m.known.learn(from+uint64(at), uint64(n))
+	})
+}
+
+// sawWrite learns from a write of the true path: n bytes at off.
+func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
+	if n <= 0 || off < 0 {
+		return
+	}
+	end := off + int64(n)
+	if g.mapping == nil || !g.covers(end) {
+		f.missed(file)
+		return
+	}
+	g.grow(end)
+	g.known.learn(uint64(off), uint64(n))
+}
+
+// sawEnd learns that the file ended at end, or before, when a read got there.
+func (f *File) sawEnd(g glimpse, end int64) {
+	if g.mapping != nil && g.extent.Load() > end {
+		drop(g.mapping)
+	}
+}
+
+// sawSize learns the size of the file.
+func (f *File) sawSize(size int64) {
+	if m := f.mapping.Load(); m != nil && m.extent.Load() > size {
+		drop(m)
+	}
+}
+
+// missed counts a call of the true path that a mapping, or a longer one, could
+// have served, and maps the file when that pays.
+func (f *File) missed(file *os.File) {
+	c := &f.cache
+	if f.config.mapping == MapNever || c.refused.Load() {
+		return
+	}
+	wait := c.patience.Load()
+	if f.config.mapping == MapAuto {
+		wait += mapAfter
+	}
+	if c.misses.Add(1) < wait || !c.busy.CompareAndSwap(false, true) {
+		return
+	}
+	defer c.busy.Store(false)
+	c.misses.Store(0)
+	if !f.remap(file) {
+		c.patience.Store(min(2*c.patience.Load()+mapAfter, longestPatience))
+	}
+}
+
+// remap maps the file in place of the mapping it has, if any.
+func (f *File) remap(file *os.File) bool {
+	if !supportsMapping || f.mode == WriteOnly || f.flag&unmappableFlags != 0 {
+		f.cache.refused.Store(true)
+		return false
+	}
+	cuts, ok := beginMapping()
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	if !info.Mode().IsRegular() {
+		f.cache.refused.Store(true)
+		return false
+	}
+	size, old := info.Size(), f.mapping.Load()
+	if f.tail != nil && f.tail.allocated.Load() != 0 {
+		size = min(size, f.tail.end.Load())
+	}
+	if size == 0 || old != nil && old.extent.Load() == size {
+		return false
+	}
+	if old == nil && f.appended(size) {
+		return false
+	}
+	m, err := f.newMapping(file, info, size, old)
+	if err != nil {
+		return false
+	}
+	if old != nil {
+		m.known.inherit(&old.known)
+	}
+	if !publish(m, &f.mapping, info, cuts, &f.cache.closed) {
+		m.retire()
+		return false
+	}
+	return true
+}
+
+// appended reports whether the position is at the end of a file of that size:
+// whoever only appends to it has no use for a mapping.
+func (f *File) appended(size int64) bool {
+	return f.config.mapping == MapAuto && f.mode == ReadWrite && f.tail == nil && f.offset.Load() == size
+}
+
+// newMapping maps file as far as its size, and what growth is to be expected, suggest.
+func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapping) (m *mapping, err error) {
+	if size > registry.maxBytes/4 {
+		return nil, errTooLarge
+	}
+	length := windowFor(size, old != nil || f.tail != nil)
+	writable := f.mode == ReadWrite && supportsStamp && f.flag&unmappableWriteFlags == 0 &&
+		info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0
+	controlErr := control(file, func(fd uintptr) {
+		trust := trustOf(fd, info, f.mode)
+		if !trust.mappings && f.config.mapping != MapAlways {
+			f.cache.refused.Store(true)
+			err = errUntrusted
+			return
+		}
+		m, err = newMapping(fd, length, size, writable)
+		if err != nil && length > alignUp(size, int64(pageSize)) {
+			m, err = newMapping(fd, alignUp(size, int64(pageSize)), size, writable)
+		}
+		if err != nil {
+			if outOfAddresses(err) {
+				relieve()
+			} else {
+				f.cache.refused.Store(true)
+			}
+			return
+		}
+		m.onlyOwn = !trust.mincore
+	})
+	if controlErr != nil {
+		return nil, controlErr
+	}
+	return m, err
+}
+
+// windowFor returns how much address space a file of that size gets.
+func windowFor(size int64, grown bool) int64 {
+	if !reservesAhead || size < reserveFrom && !grown {
+		return alignUp(size, int64(pageSize))
+	}
+	ahead := min(max(size, smallestReserve), largestAhead)
+	return alignUp(size, hugeAlign) + alignUp(ahead, hugeAlign)
+}
+
+// alignUp rounds n up to a multiple of alignment, a power of two.
+func alignUp(n, alignment int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
+
+// store copies b to off, where the file holds it, through the mapping. It reports
+// whether it did.
+func (f *File) store(m *mapping, b []byte, off int64) bool {
+	if !m.copyIn(b, off) {
+		return false
+	}
+	// After the copy: a stamp that comes between the two must not be the last one.
+	if !f.cache.stored.Load() {
+		f.stampSoon()
+	}
+	return true
+}
+
+// stampSoon sees to it that the modification time is moved.
+func (f *File) stampSoon() {
+	if f.cache.stored.CompareAndSwap(false, true) {
+		f.cache.timer.Store(time.AfterFunc(stampAfter, f.stamp))
+	}
+}
+
+// stamp moves the modification time if bytes were stored through the mapping: the
+// kernel does that for system calls only. It is best effort.
+func (f *File) stamp() {
+	if !f.cache.stored.Swap(false) {
+		return
+	}
+	if timer := f.cache.timer.Swap(nil); timer != nil {
+		timer.Stop()
+	}
+	if file, err := f.inner(); err == nil {
+		_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) })
+	}
+}
+
+// settle makes the file what it seems to be through this File: its size without
+// the preallocated tail, its modification time after the last store.
+func (f *File) settle() error {
+	f.stamp()
+	return f.trim()
+}
+
+// writeBack hands what was stored through the mapping to the kernel, where
+// syncing the file does not include that.
+func (f *File) writeBack() error {
+	m := f.mapping.Load()
+	if syncCoversMappings || m == nil || !m.writable {
+		return nil
+	}
+	if pinsCopies {
+		if !m.pin() {
+			return nil
+		}
+		defer m.unpin()
+	}
+	if err := sys.writeBack(m.address(), uintptr(m.extent.Load())); err != nil {
+		return &fs.PathError{Op: "sync", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// shrink runs change, which sets the size of the file.
+func (f *File) shrink(file *os.File, size int64, change func() error) error {
+	if size < 0 {
+		return change()
+	}
+	return cut(size, file.Stat, change)
+}
+
+// openTruncating runs open, telling others in this process if it cuts the file.
+func openTruncating(name string, flag int, open func() (*os.File, error)) (*os.File, error) {
+	if flag&os.O_TRUNC == 0 || registry.inUse.Load() == 0 {
+		return open()
+	}
+	var file *os.File
+	err := cut(0, func() (fs.FileInfo, error) { return os.Stat(name) }, func() (err error) {
+		file, err = open()
+		return err
+	})
+	return file, err
+}
+
+// control runs do with the descriptor of file, which stays open meanwhile.
+func control(file *os.File, do func(fd uintptr)) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Control(do)
+}

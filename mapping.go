@@ -1,0 +1,217 @@
+package mmapio
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+	"weak"
+)
+
+// mapping is a window of memory onto the first bytes of a file.
+//
+// A mapping never moves. It is retired, not unmapped, when the file is closed, cut
+// or mapped anew: inaccessible memory takes the place of the file, so that a copy
+// which is still under way faults and is repeated on the true path. The addresses
+// are given back when the garbage collector has proved that nobody can hold the
+// mapping any more; until then no other memory can appear there.
+//
+// Where faults cannot be relied upon (pinsCopies), copies are counted and the last
+// one unmaps.
+type mapping struct {
+	data     []byte       // the whole window; it may reach beyond the end of the file
+	extent   atomic.Int64 // so many bytes are known to exist
+	known    residency    // pages known to be in memory
+	writable bool
+
+	version atomic.Uint32 // changed, under mu, whenever somebody cuts the file
+	mu      sync.Mutex    // held to raise extent
+
+	slot    *atomic.Pointer[mapping] // where the mapping is in use
+	entry   *entry                   // its place in the registry
+	onlyOwn bool                     // mincore says nothing about this file
+	pins    atomic.Int64             // copies under way, with pinsCopies
+	gone    atomic.Bool              // unmapped, with pinsCopies
+}
+
+// retiredPins is added to the pins of a retired mapping.
+const retiredPins = -1 << 62
+
+// newMapping maps length bytes of the file fd, of which extent bytes exist.
+func newMapping(fd uintptr, length, extent int64, writable bool) (*mapping, error) {
+	address, err := sys.mapFile(fd, uintptr(length), writable)
+	if err != nil {
+		return nil, err
+	}
+	m := &mapping{
+		data:     unsafe.Slice((*byte)(address), length),
+		known:    newResidency(length, pageSize),
+		writable: writable,
+		entry:    &entry{length: length},
+	}
+	m.extent.Store(extent)
+	m.entry.mapping = weak.Make(m)
+	runtime.AddCleanup(m, releaseEntry, released{m.entry, uintptr(address), uintptr(length)})
+	return m, nil
+}
+
+// holds reports whether the n bytes at off exist and are known to be in memory.
+// It is false for n = 0: what that means is the true path's to say.
+func (m *mapping) holds(off int64, n int) bool {
+	if n <= 0 || off < 0 || off > m.extent.Load()-int64(n) {
+		return false
+	}
+	return m.known.has(uint64(off), uint64(n))
+}
+
+// load copies len(b) bytes at off to b. It reports whether it did; if not, b may
+// have been overwritten in part.
+func (m *mapping) load(b []byte, off int64) bool {
+	return m.holds(off, len(b)) && m.copyOut(b, off)
+}
+
+// copyOut copies len(b) bytes at off, which must lie inside the window, to b.
+func (m *mapping) copyOut(b []byte, off int64) (ok bool) {
+	if pinsCopies && !m.pin() {
+		return false
+	}
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if pinsCopies {
+			m.unpin()
+		}
+		if !ok {
+			mustBeFault(recover())
+		}
+	}()
+	copy(b, m.data[off:])
+	runtime.KeepAlive(m) // the window stays where it is until here
+	return true
+}
+
+// copyIn copies b to off, where there must be room for it inside the window.
+func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
+	if pinsCopies && !m.pin() {
+		return false
+	}
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if pinsCopies {
+			m.unpin()
+		}
+		if !ok {
+			mustBeFault(recover())
+		}
+	}()
+	copy(m.data[off:], b)
+	runtime.KeepAlive(m)
+	return true
+}
+
+// mustBeFault panics again with what was recovered from a copy unless it was a
+// memory fault. On whichever side of the copy the fault was, the true path has the
+// operating system's answer to it.
+func mustBeFault(recovered any) {
+	if _, ok := faultAddress(recovered); !ok {
+		panic(recovered)
+	}
+}
+
+// faultAddress returns the address of the memory fault that was recovered.
+func faultAddress(recovered any) (address uintptr, ok bool) {
+	fault, ok := recovered.(interface {
+		runtime.Error
+		Addr() uintptr
+	})
+	if !ok {
+		return 0, false
+	}
+	return fault.Addr(), true
+}
+
+// covers reports whether the window reaches to end, so that the file can grow to
+// there in place.
+func (m *mapping) covers(end int64) bool { return end <= int64(len(m.data)) }
+
+// glimpse is the mapping a call of the true path began with. What the call finds
+// out holds only for that one.
+type glimpse struct {
+	*mapping
+	version uint32
+}
+
+func glimpseOf(m *mapping) glimpse {
+	if m == nil {
+		return glimpse{}
+	}
+	return glimpse{m, m.version.Load()}
+}
+
+// grow notes that the file has been seen to have end bytes, which the window
+// covers, unless somebody cut it since.
+func (g glimpse) grow(end int64) {
+	if end <= g.extent.Load() {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mapping.version.Load() == g.version && end > g.extent.Load() {
+		g.extent.Store(end)
+	}
+}
+
+// cutTo tells the mapping that the file is being cut to size. It reports whether
+// the mapping reaches further and must be retired.
+func (m *mapping) cutTo(size int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.version.Add(1)
+	return m.extent.Load() > size
+}
+
+// retire makes the memory of the mapping inaccessible and lets go of the file. The
+// mapping must have been taken out of use before.
+func (m *mapping) retire() {
+	if pinsCopies {
+		if m.pins.Add(retiredPins) == retiredPins {
+			m.unmapOnce()
+		}
+		return
+	}
+	// When this fails the file stays mapped until the address range is given back.
+	_ = sys.seal(m.address(), uintptr(len(m.data)))
+	runtime.KeepAlive(m)
+}
+
+func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
+
+func (m *mapping) pin() bool {
+	if m.pins.Add(1) < 0 {
+		m.unpin()
+		return false
+	}
+	return true
+}
+
+func (m *mapping) unpin() {
+	if m.pins.Add(-1) == retiredPins {
+		m.unmapOnce()
+	}
+}
+
+func (m *mapping) unmapOnce() {
+	if m.gone.CompareAndSwap(false, true) {
+		m.entry.unmapped.Store(true)
+		_ = sys.unmap(m.address(), uintptr(len(m.data)))
+	}
+}
+
+// waitUnmapped returns when a retired mapping is gone. Without pinsCopies that is at once.
+func (m *mapping) waitUnmapped() {
+	for pinsCopies && !m.gone.Load() {
+		runtime.Gosched()
+	}
+}

@@ -1,0 +1,229 @@
+package mmapio
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// tail is the space behind the end of a file that was allocated ahead. While there
+// is some, the operating system's idea of the size is too large, and the end of the
+// file is kept here. Who needs the true size trims the tail first.
+type tail struct {
+	step int64
+
+	mu        sync.Mutex // held to write at the end, and to trim
+	end       atomic.Int64
+	allocated atomic.Int64  // where the tail ends, or 0 where there is none
+	changes   atomic.Uint32 // how often a tail came or went
+}
+
+const (
+	// populateAhead is how much of a tail is brought into memory at once.
+	populateAhead = 256 << 10
+	// largestFilling is the longest tail that is made by writing zeros.
+	largestFilling = 64 << 20
+)
+
+var zeros [64 << 10]byte
+
+// readAt is os.File.ReadAt, ending at the end of the file and not of its tail.
+func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
+	for {
+		changes := t.changes.Load()
+		cut := false
+		if want := b; t.allocated.Load() != 0 && off >= 0 {
+			if left := t.end.Load() - off; left < int64(len(b)) {
+				want, cut = b[:max(left, 0)], true
+			}
+			n, err = file.ReadAt(want, off)
+		} else {
+			n, err = file.ReadAt(b, off)
+		}
+		if t.changes.Load() != changes {
+			continue
+		}
+		if cut && err == nil {
+			err = io.EOF
+		}
+		return n, err
+	}
+}
+
+// writeAtEnd is Write, with the position behind b already. It reports whether it
+// wrote; if not, there is no tail, and nothing was changed.
+func (f *File) writeAtEnd(file *os.File, b []byte) (n int, err error, done bool) {
+	f.tail.mu.Lock()
+	defer f.tail.mu.Unlock()
+	if f.offset.Load() == inKernel && !f.fetch(file) {
+		return 0, f.trimLocked(file), false
+	}
+	off := f.offset.Load()
+	end := off + int64(len(b))
+	if off == inKernel || end < off || !f.offset.CompareAndSwap(off, end) {
+		return 0, f.trimLocked(file), false
+	}
+	n, err, done = f.writeTail(file, b, off)
+	if n < len(b) {
+		f.offset.CompareAndSwap(end, off+int64(n))
+	}
+	return n, err, done
+}
+
+// writeAtTail is WriteAt, if that makes the file longer. It reports whether it
+// wrote; if not, nothing was changed but that a tail in the way was trimmed.
+func (f *File) writeAtTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
+	f.tail.mu.Lock()
+	defer f.tail.mu.Unlock()
+	return f.writeTail(file, b, off)
+}
+
+// writeTail writes b at off. The caller holds tail.mu.
+func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
+	t, end := f.tail, off+int64(len(b))
+	m := f.mapping.Load()
+	if len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
+		return 0, nil, false // nothing longer
+	}
+	if !f.reserveTail(file, off, end) {
+		return 0, f.trimLocked(file), false
+	}
+	if t.allocated.Load() == 0 {
+		return 0, nil, false
+	}
+	if m != nil && m.writable && m.covers(end) && m.populate(off, end, t.allocated.Load()) && f.store(m, b, off) {
+		n = len(b)
+	} else {
+		n, err = file.WriteAt(b, off)
+		end = off + int64(n)
+		if g := glimpseOf(m); m == nil || !m.covers(end) {
+			f.missed(file)
+		} else if n > 0 {
+			g.known.learn(uint64(off), uint64(n))
+		}
+	}
+	if end > t.end.Load() {
+		t.end.Store(end)
+	}
+	if m = f.mapping.Load(); m != nil && m.covers(end) {
+		glimpseOf(m).grow(end)
+	}
+	return n, err, true
+}
+
+// populate brings the pages from off to end into memory, and some more up to limit.
+func (m *mapping) populate(off, end, limit int64) bool {
+	if m.known.has(uint64(off), uint64(end-off)) {
+		return true
+	}
+	from := off &^ int64(pageSize-1)
+	to := max(min(from+populateAhead, limit), end)
+	if !m.covers(to) {
+		to = end
+	}
+	if sys.populateWrite(m.address()+uintptr(from), uintptr(to-from)) != nil {
+		return false
+	}
+	m.known.learn(uint64(from), uint64(to-from))
+	return true
+}
+
+// reserveTail sees to it that there is room from off to end, which is where a tail
+// begins or goes on. It reports false where there can be no tail.
+func (f *File) reserveTail(file *os.File, off, end int64) bool {
+	t := f.tail
+	allocated := t.allocated.Load()
+	if allocated == 0 {
+		info, err := file.Stat()
+		if err != nil || !info.Mode().IsRegular() || off > info.Size() {
+			return false
+		}
+		if end <= info.Size() {
+			return true // no longer than it is
+		}
+		allocated = info.Size()
+		t.end.Store(allocated)
+	}
+	if off > t.end.Load() {
+		return false
+	}
+	if end <= allocated {
+		return true
+	}
+	wanted := end + t.step
+	if wanted < end {
+		return false
+	}
+	t.allocated.Store(wanted) // before the file is longer: whoever sees that must know why
+	t.changes.Add(1)
+	err := sys.allocate(file, allocated, wanted-allocated)
+	if errors.Is(err, errors.ErrUnsupported) {
+		wanted = min(wanted, end+largestFilling)
+		err = fill(file, allocated, wanted)
+	}
+	if err != nil {
+		return false
+	}
+	t.allocated.Store(wanted)
+	return true
+}
+
+// fill writes zeros.
+func fill(file *os.File, from, to int64) error {
+	for from < to {
+		n, err := file.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
+		if err != nil {
+			return err
+		}
+		from += int64(n)
+	}
+	return nil
+}
+
+// trim cuts the tail off, if there is one.
+func (f *File) trim() error {
+	if f.tail == nil || f.tail.allocated.Load() == 0 {
+		return nil
+	}
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	f.tail.mu.Lock()
+	defer f.tail.mu.Unlock()
+	return f.trimLocked(file)
+}
+
+// trimLocked is trim for those who hold tail.mu.
+func (f *File) trimLocked(file *os.File) error {
+	t := f.tail
+	if t.allocated.Load() == 0 {
+		return nil
+	}
+	end := t.end.Load()
+	if err := f.shrink(file, end, func() error { return file.Truncate(end) }); err != nil {
+		return err
+	}
+	if m := f.mapping.Load(); m != nil {
+		m.known.forgetFrom(uint64(end))
+	}
+	t.allocated.Store(0)
+	t.changes.Add(1)
+	return nil
+}
+
+// statTrimmed is Stat of a file without its tail.
+func (f *File) statTrimmed(file *os.File) (fs.FileInfo, error) {
+	if f.tail == nil {
+		return file.Stat()
+	}
+	f.tail.mu.Lock()
+	defer f.tail.mu.Unlock()
+	if err := f.trimLocked(file); err != nil {
+		return nil, err
+	}
+	return file.Stat()
+}

@@ -1,0 +1,338 @@
+package mmapio
+
+import (
+	"container/list"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+)
+
+// registry knows all mappings of the process. It keeps their number within the
+// budget, tells the Files that have the same file open when one of them cuts it,
+// and makes all of them forget what is in memory when the kernel takes pages away.
+//
+// It holds mappings weakly: a File that is not closed but forgotten can be
+// collected, and its mapping with it.
+var registry struct {
+	mu      sync.Mutex
+	live    list.List // of *entry: mappings in use, the oldest first
+	length  int64     // the sum of their lengths
+	count   int       // mappings whose addresses are not given back yet, in use or not
+	bytes   int64     // the sum of their lengths
+	cutting int       // files being cut at the moment
+	cuts    uint64    // files cut so far
+
+	budgetOnce  sync.Once
+	maxMappings int
+	maxBytes    int64
+
+	inUse      atomic.Int32 // len(live), for those who need no lock to see that there is nothing to do
+	collecting atomic.Bool
+
+	trueReads   atomic.Uint32 // reads of the true path while a mapping was there
+	checking    sync.Mutex
+	majorFaults int64
+	watching    atomic.Bool
+}
+
+// entry is what the registry knows of a mapping. It outlives it.
+type entry struct {
+	mapping  weak.Pointer[mapping]
+	info     fs.FileInfo // which file
+	length   int64
+	since    time.Time     // when it came into use
+	element  *list.Element // in registry.live, or nil
+	counted  bool
+	unmapped atomic.Bool // with pinsCopies: the addresses were given back early
+}
+
+// tenure is how long a mapping is kept at least when the budget is used up, so that
+// files in use do not push each other out all the time.
+const tenure = time.Second
+
+// released is what the collector leaves of a mapping.
+type released struct {
+	entry           *entry
+	address, length uintptr
+}
+
+// releaseEntry gives back the addresses of a mapping that nobody can hold any more.
+func releaseEntry(r released) {
+	if !r.entry.unmapped.Load() {
+		_ = sys.unmap(r.address, r.length)
+	}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	removeLive(r.entry)
+	if r.entry.counted {
+		r.entry.counted = false
+		registry.count--
+		registry.bytes -= r.entry.length
+	}
+}
+
+// removeLive takes an entry out of the list. The caller holds registry.mu.
+func removeLive(e *entry) {
+	if e.element != nil {
+		registry.live.Remove(e.element)
+		e.element = nil
+		registry.length -= e.length
+		registry.inUse.Add(-1)
+	}
+}
+
+// takeOut takes the mapping of e out of use. The caller holds registry.mu, and
+// retires the mapping, if there is one, after letting go of it.
+func takeOut(e *entry) *mapping {
+	removeLive(e)
+	m := e.mapping.Value()
+	if m == nil || m.slot == nil || !m.slot.CompareAndSwap(m, nil) {
+		return nil
+	}
+	return m
+}
+
+func retireAll(mappings []*mapping) {
+	for _, m := range mappings {
+		m.retire()
+	}
+}
+
+// beginMapping returns the number of cuts so far, for publish. It reports false
+// while a file is being cut: a size that is read now may be wrong in a moment.
+func beginMapping() (cuts uint64, ok bool) {
+	registry.budgetOnce.Do(setBudget)
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	return registry.cuts, registry.cutting == 0
+}
+
+// setBudget leaves most of what the system allows to the rest of the program.
+func setBudget() {
+	mappings, bytes := addressLimits()
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	registry.maxMappings, registry.maxBytes = mappings/4, bytes/4
+}
+
+// publish puts m into use in slot, in place of what is there, unless a file was
+// cut since beginMapping or closed says that the File is no longer open. Older
+// mappings make room for it where the budget is used up.
+func publish(m *mapping, slot *atomic.Pointer[mapping], info fs.FileInfo, cuts uint64, closed *bool) bool {
+	registry.mu.Lock()
+	if registry.cuts != cuts || registry.cutting != 0 || *closed {
+		registry.mu.Unlock()
+		return false
+	}
+	var retired []*mapping
+	if old := slot.Load(); old != nil {
+		removeLive(old.entry)
+		retired = append(retired, old)
+	}
+	e := m.entry
+	e.since = time.Now()
+	for registry.live.Len() > 0 && (registry.live.Len() >= registry.maxMappings/2 || registry.length+e.length > registry.maxBytes/2) {
+		oldest := registry.live.Front().Value.(*entry)
+		if e.since.Sub(oldest.since) < tenure {
+			break
+		}
+		if m := takeOut(oldest); m != nil {
+			retired = append(retired, m)
+		}
+	}
+	ok := registry.live.Len() < registry.maxMappings/2 && registry.length+e.length <= registry.maxBytes/2 &&
+		registry.count < registry.maxMappings && registry.bytes+e.length <= registry.maxBytes
+	if ok {
+		e.info, e.counted = info, true
+		e.element = registry.live.PushBack(e)
+		registry.length += e.length
+		registry.inUse.Add(1)
+		registry.count++
+		registry.bytes += e.length
+		m.slot = slot
+		slot.Store(m)
+	} else {
+		for _, old := range retired {
+			if old.slot == slot {
+				slot.CompareAndSwap(old, nil)
+			}
+		}
+	}
+	crowded := !ok || registry.count-registry.live.Len() > registry.maxMappings/4
+	registry.mu.Unlock()
+	retireAll(retired)
+	if crowded {
+		collectSoon()
+	}
+	if ok {
+		watchPressure()
+	}
+	return ok
+}
+
+// collectSoon runs the garbage collector in the background, because only it can
+// give back the addresses of retired mappings.
+func collectSoon() {
+	if registry.collecting.CompareAndSwap(false, true) {
+		go func() {
+			defer registry.collecting.Store(false)
+			runtime.GC()
+		}()
+	}
+}
+
+// relieve makes room after the kernel refused a mapping: the budget shrinks to
+// half of what is in use.
+func relieve() {
+	registry.mu.Lock()
+	registry.maxMappings = max(16, min(registry.maxMappings, registry.live.Len()))
+	var retired []*mapping
+	for range registry.live.Len() / 2 {
+		if m := takeOut(registry.live.Front().Value.(*entry)); m != nil {
+			retired = append(retired, m)
+		}
+	}
+	registry.mu.Unlock()
+	retireAll(retired)
+	collectSoon()
+}
+
+// withdraw takes the mapping of slot out of use for good and marks the File closed.
+func withdraw(slot *atomic.Pointer[mapping], closed *bool) {
+	registry.mu.Lock()
+	*closed = true
+	m := slot.Load()
+	if m != nil {
+		m = takeOut(m.entry)
+	}
+	registry.mu.Unlock()
+	if m != nil {
+		m.retire()
+	}
+}
+
+// drop takes m out of use. A later access may map the file again.
+func drop(m *mapping) {
+	registry.mu.Lock()
+	m = takeOut(m.entry)
+	registry.mu.Unlock()
+	if m != nil {
+		m.retire()
+	}
+}
+
+// cut runs change, which sets the size of the file that identify describes. All
+// mappings in this process that reach further than size are retired before, so
+// that no store can get lost behind the new end.
+func cut(size int64, identify func() (fs.FileInfo, error), change func() error) error {
+	registry.mu.Lock()
+	registry.cutting++
+	registry.cuts++
+	registry.mu.Unlock()
+	var info fs.FileInfo
+	if registry.inUse.Load() > 0 {
+		info, _ = identify() // who cannot be identified has an error coming from change
+	}
+	retireBeyond(info, size)
+	err := change()
+	retireBeyond(info, size) // what grew meanwhile
+	registry.mu.Lock()
+	registry.cutting--
+	registry.mu.Unlock()
+	return err
+}
+
+func retireBeyond(info fs.FileInfo, size int64) {
+	if info == nil {
+		return
+	}
+	var retired []*mapping
+	registry.mu.Lock()
+	for element := registry.live.Front(); element != nil; {
+		e := element.Value.(*entry)
+		element = element.Next()
+		if !os.SameFile(e.info, info) {
+			continue
+		}
+		if m := e.mapping.Value(); m != nil && (m.cutTo(size) || mustUnmapToResize) {
+			if m = takeOut(e); m != nil {
+				retired = append(retired, m)
+			}
+		}
+	}
+	registry.mu.Unlock()
+	retireAll(retired)
+	for _, m := range retired {
+		m.waitUnmapped()
+	}
+}
+
+// The kernel takes pages away without a word. Copies that hit such a page show as
+// major faults of the process.
+const (
+	readsPerCheck   = 256
+	tolerableFaults = 8
+	shortestWatch   = 50 * time.Millisecond
+	longestWatch    = time.Second
+)
+
+// noteTrueRead is called for every read of the true path on a mapped file.
+func noteTrueRead() {
+	if registry.trueReads.Add(1)%readsPerCheck == 0 {
+		checkPressure()
+	}
+}
+
+// checkPressure makes all mappings forget what is in memory if copies have been
+// faulting. It reports whether they have.
+func checkPressure() bool {
+	if !registry.checking.TryLock() {
+		return false
+	}
+	defer registry.checking.Unlock()
+	faults := sys.majorFaults()
+	fresh := faults - registry.majorFaults
+	registry.majorFaults = faults
+	if fresh < tolerableFaults {
+		return false
+	}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	for element := registry.live.Front(); element != nil; element = element.Next() {
+		if m := element.Value.(*entry).mapping.Value(); m != nil {
+			m.known.forget()
+		}
+	}
+	return true
+}
+
+// watchPressure checks now and then as long as there are mappings, because reads
+// that all take the fast path never come by. The longer nothing happens, the
+// rarer it looks.
+func watchPressure() {
+	if !seesFaults || !registry.watching.CompareAndSwap(false, true) {
+		return
+	}
+	interval := shortestWatch
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Hour, func() {
+		if registry.inUse.Load() == 0 {
+			registry.watching.Store(false)
+			if registry.inUse.Load() > 0 {
+				watchPressure()
+			}
+			return
+		}
+		if checkPressure() {
+			interval = shortestWatch
+		} else {
+			interval = min(2*interval, longestWatch)
+		}
+		timer.Reset(interval)
+	})
+	timer.Reset(interval)
+}

@@ -1,0 +1,55 @@
+package mmapio
+
+import (
+	"errors"
+	"os"
+	"unsafe"
+)
+
+const (
+	is64Bit = ^uint(0)>>32 != 0
+
+	// defaultMappings is what a process may have at most where the system does not say.
+	defaultMappings = 65530
+	// defaultAddressSpace is what a process may use where the system sets no limit.
+	defaultAddressSpace int64 = 1 << (31 + 15*(^uint(0)>>63))
+)
+
+var pageSize = os.Getpagesize()
+
+// sys is the calls to the system that can fail at any time, so that tests can make
+// them fail.
+var sys = struct {
+	mapFile     func(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error)
+	seal        func(address, length uintptr) error
+	unmap       func(address, length uintptr) error
+	resident    func(address, length uintptr, found func(at, n uintptr))
+	majorFaults func() int64
+	stamp       func(fd uintptr) error
+	writeBack   func(address, length uintptr) error
+
+	allocate      func(file *os.File, off, length int64) error
+	populateWrite func(address, length uintptr) error
+	populateRead  func(address, length uintptr) error
+	mapWindow     func(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error)
+	readAhead     func(fd uintptr, off, length int64)
+}{
+	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack,
+	allocate, populateWrite, populateRead, mapWindow, readAhead,
+}
+
+// trust says how far a file system can be relied upon.
+type trust struct {
+	mappings bool // mappings and system calls of all processes see the same bytes
+	mincore  bool // mincore tells which pages of the file are in memory
+}
+
+var (
+	errUntrusted = errors.New("file system does not keep mappings and system calls coherent")
+	errTooLarge  = errors.New("file does not fit into the address space")
+)
+
+// bytesAt returns the bytes at an address outside the Go heap.
+func bytesAt(address, length uintptr) []byte {
+	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&address))), length)
+}

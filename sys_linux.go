@@ -1,0 +1,154 @@
+package mmapio
+
+import (
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	supportsStamp      = true
+	syncCoversMappings = true // fsync writes what was stored through a mapping
+
+	unmappableFlags = unix.O_DIRECT | unix.O_PATH
+	dataSyncFlag    = unix.O_DSYNC
+	noReserveFlag   = unix.MAP_NORESERVE
+
+	addressSpaceLimit = unix.RLIMIT_AS
+)
+
+// trustedFileSystems keep mappings and system calls coherent, among all processes,
+// because both use the one page cache of this machine. Network and FUSE file systems
+// are not among them. See statfs(2) for the numbers.
+var trustedFileSystems = map[uint32]trust{
+	unix.EXT4_SUPER_MAGIC:      {mappings: true, mincore: true}, // ext2 and ext3 too
+	unix.XFS_SUPER_MAGIC:       {mappings: true, mincore: true},
+	unix.BTRFS_SUPER_MAGIC:     {mappings: true, mincore: true},
+	unix.F2FS_SUPER_MAGIC:      {mappings: true, mincore: true},
+	unix.TMPFS_MAGIC:           {mappings: true, mincore: true},
+	unix.RAMFS_MAGIC:           {mappings: true, mincore: true},
+	unix.MSDOS_SUPER_MAGIC:     {mappings: true, mincore: true},
+	unix.EXFAT_SUPER_MAGIC:     {mappings: true, mincore: true},
+	unix.REISERFS_SUPER_MAGIC:  {mappings: true, mincore: true},
+	unix.NILFS_SUPER_MAGIC:     {mappings: true, mincore: true},
+	unix.ISOFS_SUPER_MAGIC:     {mappings: true, mincore: true},
+	unix.SQUASHFS_MAGIC:        {mappings: true, mincore: true},
+	unix.EROFS_SUPER_MAGIC_V1:  {mappings: true, mincore: true},
+	0xca451a4e /* bcachefs */ : {mappings: true, mincore: true},
+	// mincore beside reads has led to wrong data on ZFS, see openzfs/zfs#14548 in 2.1.
+	0x2fc12fc1 /* zfs */ : {mappings: true},
+	// A file of a lower layer that is open for reading only stays mapped to that
+	// layer after somebody writes to it, see the kernel's overlayfs.rst under
+	// "Non-standard behavior".
+	unix.OVERLAYFS_SUPER_MAGIC: {mappings: true, mincore: true},
+}
+
+func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
+	var stat unix.Statfs_t
+	if unix.Fstatfs(int(fd), &stat) != nil {
+		return trust{}
+	}
+	known := trustedFileSystems[uint32(stat.Type)]
+	if uint32(stat.Type) == unix.OVERLAYFS_SUPER_MAGIC && mode == ReadOnly {
+		return trust{}
+	}
+	// mincore tells the truth to those who own the file or may write it, see
+	// can_do_mincore in mm/mincore.c; to others all pages are in memory.
+	if mode != ReadWrite {
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		known.mincore = known.mincore && ok && int(owner.Uid) == os.Geteuid()
+	}
+	return known
+}
+
+// residentPages calls found for every run of pages that are in memory.
+func residentPages(address, length uintptr, found func(at, n uintptr)) {
+	var states [neighbourhood >> granuleShift]byte
+	pages := alignUpPage(length) / uintptr(pageSize)
+	if pages > uintptr(len(states)) {
+		return
+	}
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, address, length, uintptr(unsafe.Pointer(&states[0])))
+	if errno != 0 {
+		return
+	}
+	size := uintptr(pageSize)
+	for page := uintptr(0); page < pages; page++ {
+		start := page
+		for page < pages && states[page]&1 != 0 {
+			page++
+		}
+		if page > start {
+			found(start*size, (page-start)*size)
+		}
+	}
+}
+
+// stamp sets the modification time of the file to now.
+func stamp(fd uintptr) error {
+	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}
+	if err := futimens(fd, &times); err != unix.EPERM {
+		return err
+	}
+	// Who may write the file but does not own it can only set both times to now.
+	return futimens(fd, nil)
+}
+
+func futimens(fd uintptr, times *[2]unix.Timespec) error {
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, fd, 0, uintptr(unsafe.Pointer(times)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func writeBack(address, length uintptr) error { return nil }
+
+// mappingLimit returns how many mappings the kernel allows a process.
+func mappingLimit() int {
+	text, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	if err != nil {
+		return defaultMappings
+	}
+	limit, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || limit <= 0 {
+		return defaultMappings
+	}
+	return min(limit, defaultMappings)
+}
+
+// supportsHandOver: bytes can be mapped and read in by a system call.
+const supportsHandOver = true
+
+// allocate makes the file longer by length bytes from off, which take up space on
+// the disk.
+func allocate(file *os.File, off, length int64) (err error) {
+	controlErr := control(file, func(fd uintptr) { err = unix.Fallocate(int(fd), 0, off, length) })
+	if controlErr != nil {
+		return controlErr
+	}
+	return err
+}
+
+func populateWrite(address, length uintptr) error {
+	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_WRITE)
+}
+
+func populateRead(address, length uintptr) error {
+	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_READ)
+}
+
+// mapWindow maps a piece of the file for reading.
+func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
+	return unix.MmapPtr(int(fd), off, nil, length, unix.PROT_READ, unix.MAP_SHARED)
+}
+
+// readAhead makes the kernel begin to read.
+func readAhead(fd uintptr, off, length int64) {
+	_ = unix.Fadvise(int(fd), off, length, unix.FADV_WILLNEED)
+}

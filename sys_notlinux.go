@@ -1,0 +1,25 @@
+//go:build !linux
+
+package mmapio
+
+import (
+	"errors"
+	"os"
+	"unsafe"
+)
+
+// supportsHandOver: without a system call that reads mapped bytes in, handing them
+// over would read in faults.
+const supportsHandOver = false
+
+func allocate(file *os.File, off, length int64) error { return errors.ErrUnsupported }
+
+func populateWrite(address, length uintptr) error { return errors.ErrUnsupported }
+
+func populateRead(address, length uintptr) error { return errors.ErrUnsupported }
+
+func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func readAhead(fd uintptr, off, length int64) {}

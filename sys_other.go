@@ -1,0 +1,48 @@
+//go:build !unix && !windows
+
+package mmapio
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"unsafe"
+)
+
+// There are no mappings here: a File is the os.File inside.
+const (
+	supportsMapping    = false
+	supportsStamp      = false
+	pinsCopies         = false
+	mustUnmapToResize  = false
+	reservesAhead      = false
+	seesFaults         = false
+	syncCoversMappings = true
+
+	unmappableFlags      = 0
+	unmappableWriteFlags = 0
+)
+
+func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func seal(address, length uintptr) error { return errors.ErrUnsupported }
+
+func unmap(address, length uintptr) error { return errors.ErrUnsupported }
+
+func majorFaults() int64 { return 0 }
+
+func outOfAddresses(err error) bool { return false }
+
+func flagsOf(file *os.File) int { return os.O_RDWR }
+
+func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust { return trust{} }
+
+func residentPages(address, length uintptr, found func(at, n uintptr)) {}
+
+func stamp(fd uintptr) error { return errors.ErrUnsupported }
+
+func writeBack(address, length uintptr) error { return errors.ErrUnsupported }
+
+func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }

@@ -1,0 +1,103 @@
+//go:build unix
+
+package mmapio
+
+import (
+	"errors"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	supportsMapping   = true
+	pinsCopies        = false
+	mustUnmapToResize = false
+	reservesAhead     = is64Bit
+	seesFaults        = true
+
+	unmappableWriteFlags = unix.O_APPEND | os.O_SYNC | dataSyncFlag
+)
+
+// mapFile maps length bytes of the file fd, starting at its first byte. A window of
+// 2 MiB or more is aligned to that.
+func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
+	prot := unix.PROT_READ
+	if writable {
+		prot |= unix.PROT_WRITE
+	}
+	if length < hugeAlign {
+		return unix.MmapPtr(int(fd), 0, nil, length, prot, unix.MAP_SHARED)
+	}
+	reserved := length + hugeAlign
+	if reserved < length {
+		return nil, unix.ENOMEM
+	}
+	base, err := unix.MmapPtr(-1, 0, nil, reserved, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|noReserveFlag)
+	if err != nil {
+		return nil, err
+	}
+	before := -uintptr(base) & (hugeAlign - 1)
+	address, err := unix.MmapPtr(int(fd), 0, unsafe.Add(base, before), length, prot, unix.MAP_SHARED|unix.MAP_FIXED)
+	if err != nil {
+		return nil, errors.Join(err, unix.MunmapPtr(base, reserved))
+	}
+	// What is left over before and behind. If it cannot be given back it stays
+	// inaccessible, and that is all.
+	if before > 0 {
+		_ = unix.MunmapPtr(base, before)
+	}
+	if after := reserved - before - alignUpPage(length); after > 0 {
+		_ = unix.MunmapPtr(unsafe.Add(base, reserved-after), after)
+	}
+	return address, nil
+}
+
+func alignUpPage(n uintptr) uintptr { return uintptr(alignUp(int64(n), int64(pageSize))) }
+
+// seal puts inaccessible memory where a mapping was.
+func seal(address, length uintptr) error {
+	_, err := unix.MmapPtr(-1, 0, pointer(address), length, unix.PROT_NONE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|noReserveFlag)
+	return err
+}
+
+func unmap(address, length uintptr) error { return unix.MunmapPtr(pointer(address), length) }
+
+// pointer makes a pointer of an address outside the Go heap.
+func pointer(address uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&address)) }
+
+func majorFaults() int64 {
+	var usage unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return int64(usage.Majflt)
+}
+
+// outOfAddresses reports whether a file could not be mapped because there are too
+// many mappings, or too little address space left.
+func outOfAddresses(err error) bool { return errors.Is(err, unix.ENOMEM) }
+
+// flagsOf returns the flags a file was opened with.
+func flagsOf(file *os.File) int {
+	flags := os.O_RDWR
+	_ = control(file, func(fd uintptr) {
+		if got, err := unix.FcntlInt(fd, unix.F_GETFL, 0); err == nil {
+			flags = got
+		}
+	})
+	return flags
+}
+
+// addressLimits returns how many mappings and how many bytes of address space the
+// process may have.
+func addressLimits() (mappings int, bytes int64) {
+	mappings, bytes = mappingLimit(), defaultAddressSpace
+	var limit unix.Rlimit
+	if addressSpaceLimit >= 0 && unix.Getrlimit(addressSpaceLimit, &limit) == nil && uint64(limit.Cur) < uint64(bytes) {
+		bytes = int64(limit.Cur)
+	}
+	return mappings, bytes
+}

@@ -1,0 +1,82 @@
+package mmapio
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+const (
+	supportsMapping    = true
+	supportsStamp      = true
+	pinsCopies         = true  // recovering from a fault has an open bug in the runtime: golang/go#81238
+	mustUnmapToResize  = true  // the size of a mapped file cannot be set
+	reservesAhead      = false // a view cannot reach beyond the end of the file
+	seesFaults         = false
+	syncCoversMappings = false
+
+	unmappableFlags      = 0
+	unmappableWriteFlags = os.O_APPEND | os.O_SYNC
+)
+
+func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
+	protect, access := uint32(windows.PAGE_READONLY), uint32(windows.FILE_MAP_READ)
+	if writable {
+		protect, access = windows.PAGE_READWRITE, windows.FILE_MAP_READ|windows.FILE_MAP_WRITE
+	}
+	// Zero length means the size of the file: asking for more would make it longer.
+	section, err := windows.CreateFileMapping(windows.Handle(fd), nil, protect, 0, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer windows.CloseHandle(section)
+	address, err := windows.MapViewOfFile(section, access, 0, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	// The file may have become shorter since it was asked for its size.
+	var region windows.MemoryBasicInformation
+	if err := windows.VirtualQuery(address, &region, unsafe.Sizeof(region)); err != nil || region.RegionSize < length {
+		return nil, errors.Join(windows.ERROR_INVALID_PARAMETER, windows.UnmapViewOfFile(address))
+	}
+	return *(*unsafe.Pointer)(unsafe.Pointer(&address)), nil
+}
+
+// seal is not used here: see pinsCopies.
+func seal(address, length uintptr) error { return errors.ErrUnsupported }
+
+func unmap(address, length uintptr) error { return windows.UnmapViewOfFile(address) }
+
+func majorFaults() int64 { return 0 }
+
+func outOfAddresses(err error) bool {
+	return errors.Is(err, windows.ERROR_NOT_ENOUGH_MEMORY) || errors.Is(err, windows.ERROR_COMMITMENT_LIMIT)
+}
+
+// flagsOf cannot tell what a handle was opened for. Whatever it does not allow
+// fails when it is tried.
+func flagsOf(file *os.File) int { return os.O_RDWR }
+
+// trustOf trusts volumes of this machine.
+func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
+	var remote [116]byte // FILE_REMOTE_PROTOCOL_INFO
+	err := windows.GetFileInformationByHandleEx(windows.Handle(fd), windows.FileRemoteProtocolInfo, &remote[0], uint32(len(remote)))
+	return trust{mappings: err != nil} // a local file has no remote protocol
+}
+
+func residentPages(address, length uintptr, found func(at, n uintptr)) {}
+
+// stamp sets the modification time of the file to now.
+func stamp(fd uintptr) error {
+	now := windows.NsecToFiletime(time.Now().UnixNano())
+	return windows.SetFileTime(windows.Handle(fd), nil, nil, &now)
+}
+
+// writeBack hands stored bytes to the file; FlushFileBuffers makes them durable.
+func writeBack(address, length uintptr) error { return windows.FlushViewOfFile(address, length) }
+
+func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
