@@ -55,7 +55,7 @@ func benchmarkSide(b *testing.B, w *workspace, r row, s side) {
 	}()
 	b.SetBytes(int64(r.bytes))
 	b.ReportAllocs()
-	most := r.most
+	most := r.ops
 	if most == 0 {
 		most = b.N
 	}

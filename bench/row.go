@@ -12,7 +12,7 @@ type row struct {
 	variant string // what tells rows of one id apart: "size=4KiB"
 	what    string // for people
 	bytes   int    // how many one operation moves
-	most    int    // the most operations in one go, 0 for no limit
+	ops     int    // how many operations in one go, 0 for as many as there is time for
 	cpus    int    // how many processors it takes, 0 for one
 	sides   []side
 	pairs   []pair // which sides are compared

@@ -12,8 +12,10 @@ import (
 	"github.com/mmapio/mmapio"
 )
 
-// preallocation is the step in which the preallocated file of P9 grows.
-const preallocation = 16 * miB
+const (
+	appended      = 1 << 16 // how many appends make a file of P9: 8 MiB
+	preallocation = 4 * miB // the step in which it grows where it is preallocated
+)
 
 func writeRows() []row {
 	return []row{
@@ -32,14 +34,14 @@ func writeRows() []row {
 			}, versus(sideBufio)...),
 		},
 		{
-			id: "P9", variant: "mode=default", what: "append 128 B", bytes: 128, most: 1 << 19,
+			id: "P9", variant: "mode=default", what: "append 128 B, up to 8 MiB", bytes: 128, ops: appended,
 			sides: appends(128),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(0.95)},
 			}, versus(sideBufio)...),
 		},
 		{
-			id: "P9", variant: "mode=preallocated", what: "append 128 B, preallocated", bytes: 128, most: 1 << 19,
+			id: "P9", variant: "mode=preallocated", what: "append 128 B, up to 8 MiB, preallocated", bytes: 128, ops: appended,
 			sides: appends(128, mmapio.WithPreallocate(preallocation)),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(10)},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"time"
 )
@@ -174,7 +175,10 @@ func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, 
 	}
 	runs := make([]int, len(sessions))
 	for i, s := range sessions {
-		if runs[i], err = calibrate(s, slice, r.most); err != nil {
+		if runs[i] = r.ops; r.ops > 0 {
+			continue
+		}
+		if runs[i], err = calibrate(s, slice); err != nil {
 			return res, fmt.Errorf("%s: %w", r.sides[i].name, err)
 		}
 	}
@@ -257,22 +261,24 @@ func agree(r *row, sessions []*session) error {
 	return nil
 }
 
-// calibrate returns how many operations take about as long as slice, at most most
-// of them if that is not 0. It warms the side up on the way.
-func calibrate(s *session, slice time.Duration, most int) (int, error) {
+// calibrate returns how many operations take about as long as slice. It warms the
+// side up on the way. One slow try means little, so the fastest of some counts.
+func calibrate(s *session, slice time.Duration) (int, error) {
+	const tries = 3
 	for n := 1; ; n *= 2 {
-		took, err := timed(s, n)
-		if err != nil {
-			return 0, err
+		fastest := time.Duration(math.MaxInt64)
+		for range tries {
+			took, err := timed(s, n)
+			if err != nil {
+				return 0, err
+			}
+			if fastest = min(fastest, took); fastest < slice/2 {
+				break
+			}
 		}
-		if took < slice/2 && (most == 0 || n < most) {
-			continue
+		if fastest >= slice/2 {
+			return max(1, int(float64(n)*float64(slice)/float64(fastest))), nil
 		}
-		fitting := float64(n) * float64(slice) / float64(max(took, 1))
-		if most > 0 {
-			fitting = min(fitting, float64(most))
-		}
-		return max(1, int(fitting)), nil
 	}
 }
 

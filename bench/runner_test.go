@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -62,7 +63,7 @@ func TestEveryRow(t *testing.T) {
 				}
 			}
 			for _, s := range res.Sides {
-				if len(s.NanosecondsEach) != rounds || s.Runs < 1 || s.Min <= 0 {
+				if len(s.NanosecondsEach) != rounds || s.Runs < 1 || r.ops > 0 && s.Runs != r.ops || s.Min <= 0 {
 					t.Errorf("%s: %+v", s.Side, s)
 				}
 			}
@@ -204,7 +205,7 @@ func TestTurns(t *testing.T) {
 			}}, nil
 		}}
 	}
-	r := row{id: "X", most: 1, sides: []side{recorded("a"), recorded("b"), recorded("c")}}
+	r := row{id: "X", ops: 1, sides: []side{recorded("a"), recorded("b"), recorded("c")}}
 	if _, err := measure(t.Context(), tiny(t), []row{r}, 3, time.Millisecond, silence{}); err != nil {
 		t.Fatal(err)
 	}
@@ -213,11 +214,21 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-func TestMost(t *testing.T) {
-	s := &session{run: func(n int) (uint64, error) { return 0, nil }}
-	if n, err := calibrate(s, time.Hour, 100); n != 100 || err != nil {
-		t.Errorf("got %d, %v", n, err)
-	}
+// A slow try does not keep calibration from finding out how fast a side is.
+func TestCalibrate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		s := &session{run: func(n int) (uint64, error) {
+			if calls++; calls == 1 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			time.Sleep(time.Duration(n) * 100 * time.Microsecond)
+			return 0, nil
+		}}
+		if n, err := calibrate(s, 10*time.Millisecond); n != 100 || err != nil {
+			t.Errorf("got %d, %v", n, err)
+		}
+	})
 }
 
 func TestCommand(t *testing.T) {
