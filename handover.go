@@ -1,6 +1,7 @@
 package mmapio
 
 import (
+	"hash"
 	"io"
 	"os"
 	"runtime/debug"
@@ -16,6 +17,18 @@ const (
 	// reads at once, so that after a failure the position is where it would be then.
 	handOverPiece = 32 << 10
 )
+
+// readsAtOnce reports whether w is of a kind that reads what it is given on the
+// goroutine that calls it, and is done with it then: a hash, or an encoder. Other
+// writers may let another goroutine read, as [io.PipeWriter] does, where a fault
+// cannot be caught should somebody cut the file at that moment.
+func readsAtOnce(w io.Writer) bool {
+	switch w.(type) {
+	case hash.Hash, interface{ Reset(w io.Writer) }:
+		return true
+	}
+	return false
+}
 
 // handOver writes the file from the position on to w by handing it mapped bytes,
 // window by window, as long as there is a whole window left. What remains, and the
@@ -46,14 +59,10 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 		var done, passed int64
 		done, passed, err = f.handOverAt(file, w, at, n)
 		if passed == 0 {
-			return written, nil
+			return written, err
 		}
 		written += done
-		var moved error
-		at, moved = file.Seek(passed, io.SeekCurrent)
-		if err == nil {
-			err = moved
-		}
+		at += passed
 	}
 	return written, err
 }
@@ -71,18 +80,29 @@ func (f *File) handOverAt(file *os.File, w io.Writer, off, n int64) (written, pa
 	if controlErr != nil || err != nil {
 		return 0, 0, nil
 	}
-	defer func() { _ = sys.unmap(uintptr(window), length) }()
+	defer func() {
+		_ = sys.unmap(uintptr(window), length)
+		// Here, so that the position moves even if w panics.
+		if _, moved := file.Seek(passed, io.SeekCurrent); passed > 0 && err == nil {
+			err = moved
+		}
+	}()
 	if sys.populateRead(uintptr(window), length) != nil {
 		return 0, 0, nil // the disk fails, or the file was cut: the true path has the answer
 	}
 	data := unsafe.Slice((*byte)(window), length)[off-from:][:n]
 	for passed < n && err == nil {
-		piece := data[passed:min(n, passed+handOverPiece)]
+		next := min(n, passed+handOverPiece)
+		piece := data[passed:next:next]
+		at := off + passed
+		passed = next
 		var m int
-		m, err = f.writeGuarded(w, piece, off+passed)
-		passed += int64(len(piece))
+		m, err = f.writeGuarded(w, piece, at)
 		if m < 0 || m > len(piece) {
-			m, err = 0, errInvalidWrite
+			m = 0
+			if err == nil {
+				err = errInvalidWrite
+			}
 		}
 		written += int64(m)
 		if err == nil && m < len(piece) {

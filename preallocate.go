@@ -18,13 +18,15 @@ type tail struct {
 	mu        sync.Mutex // held to write at the end, and to trim
 	end       atomic.Int64
 	allocated atomic.Int64  // where the tail ends, or 0 where there is none
+	filled    int64         // so far the tail is zeros in memory; under mu
 	changes   atomic.Uint32 // how often a tail came or went
 }
 
 const (
-	// populateAhead is how much of a tail is brought into memory at once.
-	populateAhead = 256 << 10
-	// largestFilling is the longest tail that is made by writing zeros.
+	// fillAhead is how much of a tail is brought into memory at once. Writing zeros
+	// does that at a quarter of the cost of a page fault for every page.
+	fillAhead = 256 << 10
+	// largestFilling is the longest tail where zeros must be written to allocate it.
 	largestFilling = 64 << 20
 )
 
@@ -94,7 +96,7 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 	if t.allocated.Load() == 0 {
 		return 0, nil, false
 	}
-	if m != nil && m.writable && m.covers(end) && m.populate(off, end, t.allocated.Load()) && f.store(m, b, off) {
+	if m != nil && m.writable && m.covers(end) && f.fillTail(file, m, end) && m.known.has(uint64(off), uint64(len(b))) && f.store(m, b, off) {
 		n = len(b)
 	} else {
 		n, err = file.WriteAt(b, off)
@@ -114,20 +116,23 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 	return n, err, true
 }
 
-// populate brings the pages from off to end into memory, and some more up to limit.
-func (m *mapping) populate(off, end, limit int64) bool {
-	if m.known.has(uint64(off), uint64(end-off)) {
+// fillTail brings the tail into memory as far as end, and some more. The caller
+// holds tail.mu.
+func (f *File) fillTail(file *os.File, m *mapping, end int64) bool {
+	t := f.tail
+	if end <= t.filled {
 		return true
 	}
-	from := off &^ int64(pageSize-1)
-	to := max(min(from+populateAhead, limit), end)
+	from := max(t.filled, t.end.Load())
+	to := max(min((from+fillAhead)&^(fillAhead-1), t.allocated.Load()), end)
 	if !m.covers(to) {
 		to = end
 	}
-	if sys.populateWrite(m.address()+uintptr(from), uintptr(to-from)) != nil {
+	if fill(file, from, to) != nil {
 		return false
 	}
 	m.known.learn(uint64(from), uint64(to-from))
+	t.filled = to
 	return true
 }
 
@@ -146,6 +151,7 @@ func (f *File) reserveTail(file *os.File, off, end int64) bool {
 		}
 		allocated = info.Size()
 		t.end.Store(allocated)
+		t.filled = allocated
 	}
 	if off > t.end.Load() {
 		return false

@@ -51,7 +51,11 @@ func (f *File) read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := file.Read(b)
-	f.take(endOf(start, int64(n), err))
+	if err == io.EOF {
+		f.take(start)
+	} else {
+		f.take(endOf(start, int64(n), err))
+	}
 	if start != inKernel {
 		f.sawRead(file, g, start, n)
 		if err == io.EOF {
@@ -64,7 +68,7 @@ func (f *File) read(b []byte) (int, error) {
 // endOf returns where an operation that began at start and moved n bytes left the
 // offset of the descriptor.
 func endOf(start, n int64, err error) int64 {
-	if start == inKernel || err != nil && err != io.EOF {
+	if start == inKernel || err != nil {
 		return inKernel
 	}
 	return start + n
@@ -74,11 +78,12 @@ func endOf(start, n int64, err error) int64 {
 // position, as [os.File.WriteTo] does. [io.Copy] uses it.
 //
 // Where the kernel can move the bytes (to another file, a socket, a pipe, or a
-// writer that passes its reader on to one of them), it does. Any other writer is
-// handed the mapped bytes themselves, without a copy. Such a writer must not
-// change or keep them, as [io.Writer] demands; should another process cut the
-// file at that moment, WriteTo returns a [*fs.PathError] with a [*FaultError] in
-// it, because nobody knows how far the writer came.
+// writer that passes its reader on to one of them), it does. A [hash.Hash] and an
+// encoder, which is known by its method Reset(io.Writer), are handed the mapped
+// bytes themselves, without a copy, on Linux; they must not change or keep them, as
+// [io.Writer] demands. Should somebody cut the file at that moment, WriteTo returns
+// a [*fs.PathError] with a [*FaultError] in it, because nobody knows how far the
+// writer came. Any other writer is given copies, as os.File does.
 func (f *File) WriteTo(w io.Writer) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
@@ -94,7 +99,7 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	var n int64
 	end := int64(inKernel)
 	defer func() { f.take(end) }()
-	if !kernelCopies(w) {
+	if readsAtOnce(w) && !kernelCopies(w) {
 		if n, err = f.handOver(file, w); err != nil {
 			return n, err
 		}

@@ -28,14 +28,13 @@ var sys = struct {
 	stamp       func(fd uintptr) error
 	writeBack   func(address, length uintptr) error
 
-	allocate      func(file *os.File, off, length int64) error
-	populateWrite func(address, length uintptr) error
-	populateRead  func(address, length uintptr) error
-	mapWindow     func(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error)
-	readAhead     func(fd uintptr, off, length int64)
+	allocate     func(file *os.File, off, length int64) error
+	populateRead func(address, length uintptr) error
+	mapWindow    func(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error)
+	readAhead    func(fd uintptr, off, length int64)
 }{
 	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack,
-	allocate, populateWrite, populateRead, mapWindow, readAhead,
+	allocate, populateRead, mapWindow, readAhead,
 }
 
 // trust says how far a file system can be relied upon.

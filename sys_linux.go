@@ -135,10 +135,6 @@ func allocate(file *os.File, off, length int64) (err error) {
 	return err
 }
 
-func populateWrite(address, length uintptr) error {
-	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_WRITE)
-}
-
 func populateRead(address, length uintptr) error {
 	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_READ)
 }

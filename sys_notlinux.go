@@ -14,8 +14,6 @@ const supportsHandOver = false
 
 func allocate(file *os.File, off, length int64) error { return errors.ErrUnsupported }
 
-func populateWrite(address, length uintptr) error { return errors.ErrUnsupported }
-
 func populateRead(address, length uintptr) error { return errors.ErrUnsupported }
 
 func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
