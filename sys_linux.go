@@ -148,3 +148,9 @@ func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
 func readAhead(fd uintptr, off, length int64) {
 	_ = unix.Fadvise(int(fd), off, length, unix.FADV_WILLNEED)
 }
+
+// adviseRandom keeps a fault from reading in its neighbours: what is cold is read
+// through the descriptor, which reads ahead as it should.
+func adviseRandom(address unsafe.Pointer, length uintptr) {
+	_ = unix.Madvise(unsafe.Slice((*byte)(address), length), unix.MADV_RANDOM)
+}

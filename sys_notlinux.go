@@ -21,3 +21,5 @@ func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
 }
 
 func readAhead(fd uintptr, off, length int64) {}
+
+func adviseRandom(address unsafe.Pointer, length uintptr) {}

@@ -23,6 +23,14 @@ const (
 // mapFile maps length bytes of the file fd, starting at its first byte. A window of
 // 2 MiB or more is aligned to that.
 func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
+	address, err := mapAligned(fd, length, writable)
+	if err == nil {
+		adviseRandom(address, length)
+	}
+	return address, err
+}
+
+func mapAligned(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
 	prot := unix.PROT_READ
 	if writable {
 		prot |= unix.PROT_WRITE
