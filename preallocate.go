@@ -37,7 +37,7 @@ func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
 	for {
 		changes := t.changes.Load()
 		cut := false
-		if want := b; t.allocated.Load() != 0 && off >= 0 {
+		if want := b; len(b) > 0 && off >= 0 && t.allocated.Load() != 0 {
 			if left := t.end.Load() - off; left < int64(len(b)) {
 				want, cut = b[:max(left, 0)], true
 			}

@@ -92,22 +92,18 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if err := f.trim(); err != nil {
 		return 0, err
 	}
-	start, err := f.lend(file)
-	if err != nil {
+	if _, err := f.lend(file); err != nil {
 		return 0, err
 	}
+	defer f.take(inKernel) // what w counts need not be what it was given
 	var n int64
-	end := int64(inKernel)
-	defer func() { f.take(end) }()
 	if readsAtOnce(w) && !kernelCopies(w) {
 		if n, err = f.handOver(file, w); err != nil {
 			return n, err
 		}
 	}
 	rest, err := file.WriteTo(w)
-	n += rest
-	end = endOf(start, n, err)
-	return n, err
+	return n + rest, err
 }
 
 // kernelCopies reports whether w can take part in a copy that the kernel makes.

@@ -130,20 +130,11 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 	if err := f.trim(); err != nil {
 		return 0, err
 	}
-	g := glimpseOf(f.mapping.Load())
-	start, err := f.lend(file)
-	if err != nil {
+	if _, err := f.lend(file); err != nil {
 		return 0, err
 	}
-	if f.flag&os.O_APPEND != 0 {
-		start = inKernel
-	}
-	n, err := readFrom(file, r)
-	f.take(endOf(start, n, err))
-	if g.mapping != nil && start != inKernel && err == nil && g.covers(start+n) {
-		g.grow(start + n)
-	}
-	return n, err
+	defer f.take(inKernel)
+	return readFrom(file, r)
 }
 
 // readFrom is file.ReadFrom(r), with the os.File inside in place of every File.
@@ -166,11 +157,10 @@ func readFrom(file *os.File, r io.Reader) (int64, error) {
 		if _, err := source.lend(inner); err != nil {
 			return 0, err
 		}
+		defer source.take(inKernel)
 		limited := io.LimitedReader{R: inner, N: r.N}
-		n, err := file.ReadFrom(&limited)
-		source.take(inKernel)
-		r.N = limited.N
-		return n, err
+		defer func() { r.N = limited.N }()
+		return file.ReadFrom(&limited)
 	}
 	return file.ReadFrom(r)
 }
