@@ -9,8 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mmapio/mmapio"
 )
@@ -59,7 +60,7 @@ var unixStates = []state{
 		if _, err := f.Seek(4000, io.SeekStart); err != nil {
 			return nil, err
 		}
-		fd, err := syscall.Dup(int(f.Fd()))
+		fd, err := unix.Dup(int(f.Fd()))
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +72,7 @@ var unixStates = []state{
 			return nil, err
 		}
 		defer f.Close()
-		fd, err := syscall.Dup(int(f.Fd()))
+		fd, err := unix.Dup(int(f.Fd()))
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +84,7 @@ var unixStates = []state{
 			return nil, err
 		}
 		defer f.Close()
-		fd, err := syscall.Dup(int(f.Fd()))
+		fd, err := unix.Dup(int(f.Fd()))
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +98,7 @@ var unixStates = []state{
 // newFIFO makes a FIFO and opens it for both directions, so that nobody waits for
 // the other end.
 func newFIFO(s *side) (*os.File, error) {
-	if err := syscall.Mkfifo(s.path("fifo"), 0o666); err != nil {
+	if err := unix.Mkfifo(s.path("fifo"), 0o666); err != nil {
 		return nil, fmt.Errorf("%w: FIFO: %v", errMissing, err)
 	}
 	keeper, err := os.OpenFile(s.path("fifo"), os.O_RDWR, 0)
@@ -111,7 +112,7 @@ func newFIFO(s *side) (*os.File, error) {
 // socket makes one end of a connected pair, with something to read and then the end.
 func socket(polls bool) func(s *side) (file, error) {
 	return func(s *side) (file, error) {
-		pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%w: sockets: %v", errMissing, err)
 		}
@@ -120,10 +121,10 @@ func socket(polls bool) func(s *side) (file, error) {
 		if _, err := peer.WriteString("through the socket"); err != nil {
 			return nil, err
 		}
-		if err := syscall.Shutdown(pair[1], syscall.SHUT_WR); err != nil {
+		if err := unix.Shutdown(pair[1], unix.SHUT_WR); err != nil {
 			return nil, err
 		}
-		if err := syscall.SetNonblock(pair[0], polls); err != nil {
+		if err := unix.SetNonblock(pair[0], polls); err != nil {
 			return nil, err
 		}
 		return s.wrap(os.NewFile(uintptr(pair[0]), "socket"))
@@ -143,7 +144,7 @@ func TestSharedOffset(t *testing.T) {
 					t.Fatal(err)
 				}
 				first := s.plainFile("file", content)
-				fd, err := syscall.Dup(int(first.Fd()))
+				fd, err := unix.Dup(int(first.Fd()))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -235,11 +236,11 @@ func TestCloseEndsAWaitingRead(t *testing.T) {
 
 // A waiting Read in a pipe keeps nobody else from using the File.
 func TestWaitingReadHoldsUpNobody(t *testing.T) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Skipf("no sockets here: %v", err)
 	}
-	if err := syscall.SetNonblock(pair[0], true); err != nil {
+	if err := unix.SetNonblock(pair[0], true); err != nil {
 		t.Fatal(err)
 	}
 	f := mmapio.NewFile(uintptr(pair[0]), "socket")

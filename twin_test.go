@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -161,8 +162,9 @@ func (s *side) describe(err error) string {
 		return fmt.Sprintf("*SyscallError{%q, %s}", e.Syscall, s.describe(e.Err))
 	case *os.LinkError:
 		return fmt.Sprintf("*LinkError{%q, %q, %q, %s}", e.Op, hide(e.Old), hide(e.New), s.describe(e.Err))
-	case syscall.Errno:
-		return fmt.Sprintf("Errno(%d)(%s)", e, e.Error())
+	}
+	if number := reflect.ValueOf(err); number.Kind() == reflect.Uintptr { // syscall.Errno, where there is one
+		return fmt.Sprintf("Errno(%d)(%s)", number.Uint(), err.Error())
 	}
 	for sentinel, name := range sentinels {
 		if err == sentinel {
