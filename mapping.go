@@ -59,56 +59,53 @@ func newMapping(fd uintptr, length, extent int64, writable bool) (*mapping, erro
 // holds reports whether the n bytes at off exist and are known to be in memory.
 // It is false for n = 0: what that means is the true path's to say.
 func (m *mapping) holds(off int64, n int) bool {
-	if n <= 0 || off < 0 || off > m.extent.Load()-int64(n) {
+	return n > 0 && off >= 0 && off <= m.extent.Load()-int64(n) && m.known.has(uint64(off), uint64(n))
+}
+
+// load copies len(b) bytes at off to b, if the mapping holds them. It reports
+// whether it did; if not, b may have been overwritten in part.
+//
+// This is what every fast read comes down to, in one function because calls are
+// what it costs.
+func (m *mapping) load(b []byte, off int64) (ok bool) {
+	n := len(b)
+	if n == 0 || off < 0 || off > m.extent.Load()-int64(n) {
 		return false
 	}
-	return m.known.has(uint64(off), uint64(n))
-}
-
-// load copies len(b) bytes at off to b. It reports whether it did; if not, b may
-// have been overwritten in part.
-func (m *mapping) load(b []byte, off int64) bool {
-	return m.holds(off, len(b)) && m.copyOut(b, off)
-}
-
-// copyOut copies len(b) bytes at off, which must lie inside the window, to b.
-func (m *mapping) copyOut(b []byte, off int64) (ok bool) {
+	first, last := uint64(off)>>granuleShift, (uint64(off)+uint64(n)-1)>>granuleShift
+	if m.known.granules[first/32].Load()&(1<<(first%32)) == 0 || first != last && !m.known.hasAll(first, last) {
+		return false
+	}
 	if pinsCopies && !m.pin() {
 		return false
 	}
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if pinsCopies {
-			m.unpin()
-		}
-		if !ok {
-			mustBeFault(recover())
-		}
-	}()
+	defer m.leave(debug.SetPanicOnFault(true), &ok)
 	copy(b, m.data[off:])
 	runtime.KeepAlive(m) // the window stays where it is until here
 	return true
 }
 
-// copyIn copies b to off, where there must be room for it inside the window.
+// copyIn copies b to off, where there must be room for it inside the window. It
+// reports whether it did; if not, a part may have been stored.
 func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
 	if pinsCopies && !m.pin() {
 		return false
 	}
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if pinsCopies {
-			m.unpin()
-		}
-		if !ok {
-			mustBeFault(recover())
-		}
-	}()
+	defer m.leave(debug.SetPanicOnFault(true), &ok)
 	copy(m.data[off:], b)
 	runtime.KeepAlive(m)
 	return true
+}
+
+// leave ends a guarded copy: if it did not end well, that must have been a fault.
+func (m *mapping) leave(panicOnFault bool, ok *bool) {
+	debug.SetPanicOnFault(panicOnFault)
+	if pinsCopies {
+		m.unpin()
+	}
+	if !*ok {
+		mustBeFault(recover())
+	}
 }
 
 // mustBeFault panics again with what was recovered from a copy unless it was a

@@ -27,7 +27,7 @@ func (f *File) readAt(b []byte, off int64) (n int, err error) {
 		return 0, err
 	}
 	g := glimpseOf(f.mapping.Load())
-	if f.tail != nil {
+	if f.tail != nil && f.mode != WriteOnly {
 		n, err = f.tail.readAt(file, b, off)
 	} else {
 		n, err = file.ReadAt(b, off)
