@@ -1,0 +1,18 @@
+//go:build !unix
+
+package main
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/mmapio/mmapio"
+)
+
+// stopSignals are the signals to stop. Windows sends the second one when the
+// console is closed.
+var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+// keepOwner does nothing: a file made here belongs to whom its folder says.
+func keepOwner(*mmapio.File, fs.FileInfo) {}
