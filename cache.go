@@ -14,7 +14,7 @@ type cache struct {
 	patience atomic.Int32 // so many of them before the file is mapped, beyond mapAfter
 	busy     atomic.Bool  // somebody is mapping the file
 	refused  atomic.Bool  // the file can never be mapped
-	closed   bool         // under registry.mu
+	closed   atomic.Bool  // set under registry.mu
 
 	stored atomic.Bool // bytes were stored through the mapping since the file was stamped
 	timer  atomic.Pointer[time.Timer]

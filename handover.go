@@ -13,35 +13,35 @@ const (
 	handOverFrom = 256 << 10
 	// handOverWindow is how much is mapped at once, and how far is read ahead.
 	handOverWindow = 2 << 20
-	// handOverPiece is the most that a writer is given at once: as much as io.Copy
-	// reads at once, so that after a failure the position is where it would be then.
+	// handOverPiece is how much a writer is given at once: as much as io.Copy reads at
+	// once, so that whoever looks meanwhile, or afterwards, finds the position where
+	// os.File has it.
 	handOverPiece = 32 << 10
 )
 
-// readsAtOnce reports whether w is of a kind that reads what it is given on the
-// goroutine that calls it, and is done with it then: a hash, or an encoder. Other
-// writers may let another goroutine read, as [io.PipeWriter] does, where a fault
-// cannot be caught should somebody cut the file at that moment.
-func readsAtOnce(w io.Writer) bool {
-	switch w.(type) {
-	case hash.Hash, interface{ Reset(w io.Writer) }:
-		return true
-	}
-	return false
+// readsOnce reports whether w reads what it is given once, on the goroutine that
+// calls it, and is done with it then. Only such a writer can do with memory that
+// others may change or cut: an encoder that reads twice may read two different
+// things, and a writer that lets another goroutine read, as [io.PipeWriter] does,
+// would meet a fault where it cannot be caught.
+func readsOnce(w io.Writer) bool {
+	_, ok := w.(hash.Hash)
+	return ok
 }
 
 // handOver writes the file from the position on to w by handing it mapped bytes,
-// window by window, as long as there is a whole window left. What remains, and the
-// end of the file, is for the true path.
+// piece by piece, each claimed by moving the position as Read does. What remains,
+// the end of the file and everything unusual is for the true path.
 //
-// The windows are mappings of their own, for reading only: nothing that happens to
-// this File, not even Close, takes them away, and no writer can change the file.
+// The bytes are mapped for this purpose alone, for reading only, a window at a time:
+// nothing that happens to this File takes a window away, and no writer can change
+// the file.
 func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
-	if !supportsHandOver || f.config.mapping == MapNever || f.mode == WriteOnly || f.flag&unmappableFlags != 0 {
+	if !supportsHandOver || f.config.mapping == MapNever || f.mode == WriteOnly || f.flag&unmappableFlags != 0 || !f.fetch(file) {
 		return 0, nil
 	}
 	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() < handOverFrom {
+	if err != nil || !info.Mode().IsRegular() || info.Size()-f.offset.Load() < handOverFrom {
 		return 0, nil
 	}
 	if f.config.mapping == MapAuto {
@@ -50,66 +50,83 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 			return 0, nil
 		}
 	}
-	at, err := file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, nil
-	}
-	for err == nil && info.Size()-at >= handOverFrom {
-		n := min(info.Size()-at, handOverWindow)
-		var done, passed int64
-		done, passed, err = f.handOverAt(file, w, at, n)
-		if passed == 0 {
-			return written, err
+	var open window
+	defer func() { open.close() }()
+	for !f.cache.closed.Load() {
+		off := f.offset.Load()
+		if off == inKernel || off >= info.Size() {
+			break
 		}
-		written += done
-		at += passed
-	}
-	return written, err
-}
-
-// handOverAt hands the n bytes at off to w. Of those, w has seen the passed first
-// ones, and taken the written first ones. If they cannot be mapped it has seen none.
-func (f *File) handOverAt(file *os.File, w io.Writer, off, n int64) (written, passed int64, err error) {
-	from := off &^ int64(pageSize-1)
-	length := uintptr(alignUp(off+n-from, int64(pageSize)))
-	var window unsafe.Pointer
-	controlErr := control(file, func(fd uintptr) {
-		sys.readAhead(fd, off+n, handOverWindow)
-		window, err = sys.mapWindow(fd, from, length)
-	})
-	if controlErr != nil || err != nil {
-		return 0, 0, nil
-	}
-	defer func() {
-		_ = sys.unmap(uintptr(window), length)
-		// Here, so that the position moves even if w panics.
-		if _, moved := file.Seek(passed, io.SeekCurrent); passed > 0 && err == nil {
-			err = moved
+		if off < open.from || off >= open.to {
+			open.close()
+			if open = openWindow(file, off, info.Size()); open.to == 0 {
+				break
+			}
 		}
-	}()
-	if sys.populateRead(uintptr(window), length) != nil {
-		return 0, 0, nil // the disk fails, or the file was cut: the true path has the answer
-	}
-	data := unsafe.Slice((*byte)(window), length)[off-from:][:n]
-	for passed < n && err == nil {
-		next := min(n, passed+handOverPiece)
-		piece := data[passed:next:next]
-		at := off + passed
-		passed = next
-		var m int
-		m, err = f.writeGuarded(w, piece, at)
-		if m < 0 || m > len(piece) {
-			m = 0
+		piece := open.at(off)
+		if !f.offset.CompareAndSwap(off, off+int64(len(piece))) {
+			continue
+		}
+		n, err := f.writeGuarded(w, piece, off)
+		if n < 0 || n > len(piece) {
+			n = 0
 			if err == nil {
 				err = errInvalidWrite
 			}
 		}
-		written += int64(m)
-		if err == nil && m < len(piece) {
+		written += int64(n)
+		if err == nil && n < len(piece) {
 			err = io.ErrShortWrite
 		}
+		if err != nil {
+			return written, err
+		}
 	}
-	return written, passed, err
+	return written, nil
+}
+
+// window is a piece of a file, mapped for reading and read in. The zero window has
+// nothing in it.
+type window struct {
+	from, to int64 // where in the file
+	memory   []byte
+	start    int64 // where memory begins
+}
+
+// openWindow returns a window from off on, or the zero window where the file cannot
+// be mapped or read: the true path has the answer then.
+func openWindow(file *os.File, off, size int64) window {
+	w := window{from: off, to: min(size, off+handOverWindow), start: off &^ int64(pageSize-1)}
+	length := alignUp(w.to-w.start, int64(pageSize))
+	var address unsafe.Pointer
+	var err error
+	controlErr := control(file, func(fd uintptr) {
+		sys.readAhead(fd, w.to, handOverWindow)
+		address, err = sys.mapWindow(fd, w.start, uintptr(length))
+	})
+	if controlErr != nil || err != nil {
+		return window{}
+	}
+	w.memory = unsafe.Slice((*byte)(address), length)
+	if sys.populateRead(uintptr(address), uintptr(length)) != nil {
+		w.close()
+		return window{}
+	}
+	return w
+}
+
+// at returns what a writer is given at off. It has no room behind it: appending to
+// it makes a copy.
+func (w *window) at(off int64) []byte {
+	from, to := off-w.start, min(off+handOverPiece, w.to)-w.start
+	return w.memory[from:to:to]
+}
+
+func (w *window) close() {
+	if w.memory != nil {
+		_ = sys.unmap(uintptr(unsafe.Pointer(unsafe.SliceData(w.memory))), uintptr(len(w.memory)))
+		*w = window{}
+	}
 }
 
 // writeGuarded is w.Write(piece), where piece is mapped memory. Should it become

@@ -61,7 +61,7 @@ func WithSize(size int64) Option {
 // end allocates that much ahead, so that the following ones are stored through
 // the mapping without a system call and cannot meet a full disk. Other processes
 // see the longer file meanwhile, its tail zero; this File does not. The tail is
-// cut off by Stat, Size, Sync, Truncate, Close, and when the descriptor is handed
+// cut off by Stat, Sync, Truncate, Close, and when the descriptor is handed
 // out; a process that is killed leaves it.
 //
 // It is for files that only one File grows at a time. The default is 0: the file

@@ -78,12 +78,11 @@ func endOf(start, n int64, err error) int64 {
 // position, as [os.File.WriteTo] does. [io.Copy] uses it.
 //
 // Where the kernel can move the bytes (to another file, a socket, a pipe, or a
-// writer that passes its reader on to one of them), it does. A [hash.Hash] and an
-// encoder, which is known by its method Reset(io.Writer), are handed the mapped
-// bytes themselves, without a copy, on Linux; they must not change or keep them, as
-// [io.Writer] demands. Should somebody cut the file at that moment, WriteTo returns
-// a [*fs.PathError] with a [*FaultError] in it, because nobody knows how far the
-// writer came. Any other writer is given copies, as os.File does.
+// writer that passes its reader on to one of them), it does. On Linux, a
+// [hash.Hash] is handed the mapped bytes themselves, without a copy; should somebody
+// cut the file while the hash reads them, WriteTo returns a [*fs.PathError] with a
+// [*FaultError] in it, because nobody knows how far the hash came. Any other writer
+// may read twice, or later, and is given copies, as os.File does.
 func (f *File) WriteTo(w io.Writer) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
@@ -92,16 +91,16 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if err := f.trim(); err != nil {
 		return 0, err
 	}
-	if _, err := f.lend(file); err != nil {
-		return 0, err
-	}
-	defer f.take(inKernel) // what w counts need not be what it was given
 	var n int64
-	if readsAtOnce(w) && !kernelCopies(w) {
+	if readsOnce(w) && !kernelCopies(w) {
 		if n, err = f.handOver(file, w); err != nil {
 			return n, err
 		}
 	}
+	if _, err := f.lend(file); err != nil {
+		return n, err
+	}
+	defer f.take(inKernel) // what w counts need not be what it was given
 	rest, err := file.WriteTo(w)
 	return n + rest, err
 }

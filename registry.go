@@ -122,9 +122,9 @@ func setBudget() {
 // publish puts m into use in slot, in place of what is there, unless a file was
 // cut since beginMapping or closed says that the File is no longer open. Older
 // mappings make room for it where the budget is used up.
-func publish(m *mapping, slot *atomic.Pointer[mapping], info fs.FileInfo, cuts uint64, closed *bool) bool {
+func publish(m *mapping, slot *atomic.Pointer[mapping], info fs.FileInfo, cuts uint64, closed *atomic.Bool) bool {
 	registry.mu.Lock()
-	if registry.cuts != cuts || registry.cutting != 0 || *closed {
+	if registry.cuts != cuts || registry.cutting != 0 || closed.Load() {
 		registry.mu.Unlock()
 		return false
 	}
@@ -202,9 +202,9 @@ func relieve() {
 }
 
 // withdraw takes the mapping of slot out of use for good and marks the File closed.
-func withdraw(slot *atomic.Pointer[mapping], closed *bool) {
+func withdraw(slot *atomic.Pointer[mapping], closed *atomic.Bool) {
 	registry.mu.Lock()
-	*closed = true
+	closed.Store(true)
 	m := slot.Load()
 	if m != nil {
 		m = takeOut(m.entry)
