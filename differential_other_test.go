@@ -1,0 +1,8 @@
+//go:build !linux
+
+package mmapio_test
+
+var (
+	platformModes []differentialMode
+	platformKinds []operationKind
+)
