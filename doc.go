@@ -1,4 +1,98 @@
-// Package mmapio gives files a mapped fast path: a [File] has the methods of
-// [os.File], with the same results and the same errors, and serves most reads and
-// writes by copying memory instead of asking the kernel.
+// Package mmapio gives files a mapped fast path. A [File] has the methods of
+// [os.File] with the same results and the same errors, and serves small reads and
+// writes by copying memory instead of asking the kernel:
+//
+//	f, err := mmapio.OpenFile("index", os.O_RDWR, 0)
+//
+// in place of os.OpenFile changes nothing in a program but its speed.
+//
+// # The idea
+//
+// The mapping is a cache of the file, never the file. A call is served by copying
+// when its bytes lie inside the mapping and their pages are known to be in memory.
+// Everything else (the end of the file, growth, a page that must be read from disk,
+// a pipe or a folder, a closed File, no mapping to be had) is done by the os.File
+// inside, which gives the operating system's own answer. So a mapping can be
+// dropped or refused at any moment and no result depends on it.
+//
+// A file is mapped when that begins to pay: after some 16 reads or writes inside
+// it. A File that is opened, read once and closed is never mapped.
+//
+// # Concurrency
+//
+// All methods may be called at the same time, Close included. A call that Close
+// overtakes finishes or returns [os.ErrClosed].
+//
+// What one handle or process has written, all others see when the call returns, as
+// with os.File, because a mapping shows the very pages that system calls use. File
+// systems where that is not so are not mapped: see [MapAlways].
+//
+// Read and Write claim their bytes: parallel calls never read or write the same
+// ones. Parallel reads and writes at the same offset may see or leave a mixture of
+// both, byte by byte, as [io.WriterAt] allows.
+//
+// # Faults
+//
+// Somebody who makes a mapped file shorter, a full disk and a failing disk turn
+// accesses to mapped memory into faults, which end a program. Here a fault inside a
+// copy is caught and the call is repeated as a system call, whose error is
+// returned: [io.EOF], ENOSPC, EIO. [debug.SetPanicOnFault] is set for the time of a
+// copy and put back as it was.
+//
+// # Cold data
+//
+// A page that is not in memory is read through the descriptor. A goroutine that
+// waits for the disk then waits in a system call, and the others go on; waiting in a
+// page fault, it would hold up one of the GOMAXPROCS processors. What is in memory is
+// learned from calls that have been there and from mincore(2), and forgotten when
+// the process begins to have major faults.
+//
+// # Durability
+//
+// Write and WriteAt have the durability of their namesakes in os: none. When
+// [File.Sync] returns nil, all bytes written before it, through the mapping or not,
+// are on stable storage as far as [os.File.Sync] promises that.
+//
+// The modification time of a file follows stores through the mapping within a
+// second; Stat, Sync and Close of the File that stored do not return before it has.
+//
+// # Where a File differs from an os.File
+//
+//   - A type switch or a parameter of type *os.File does not know it. [File.OSFile]
+//     returns the one inside; [os/exec] needs it to hand a descriptor down.
+//   - After another process has made a mapped file shorter, bytes between the new
+//     end and the end of the page it lies in can be read as zeros, or written to no
+//     effect, until this File is asked for the size, reads up to the new end or is
+//     used outside its mapping. Whole pages behind the new end are seen to be gone at
+//     once, and so are all cuts made by this process through this package.
+//   - Stores that are under way while another goroutine stores to the same bytes are
+//     not serialised by the kernel.
+//   - A hash that is being handed mapped bytes by [File.WriteTo] when somebody cuts
+//     the file ends with a [*FaultError].
+//   - With [WithPreallocate], others see a longer file for a while.
+//   - On Windows a file cannot be made shorter by others while it is mapped: their
+//     call fails with ERROR_USER_MAPPED_FILE. Truncate through this package works.
+//
+// # Caveats
+//
+// A mapping needs address space. On 64-bit systems at most an eighth of what the
+// kernel allows is in use, in number (vm.max_map_count) and in size (RLIMIT_AS). On
+// 32-bit systems that is 256 MiB, and no file larger than 128 MiB is mapped. When
+// the budget is used up, the oldest mappings make room for new ones. Address ranges
+// of closed mappings are given back by the garbage collector.
+//
+// # Platforms
+//
+//   - Linux: everything above. Trusted are ext2 to ext4, XFS, Btrfs, F2FS, bcachefs,
+//     tmpfs, FAT, ISO 9660, SquashFS, EROFS, ZFS (without mincore) and, for files opened
+//     for reading and writing, overlayfs.
+//   - macOS, FreeBSD, DragonFly: local file systems. Without mincore, only what was
+//     read or written before counts as in memory.
+//   - Windows: local volumes. Growth needs a new mapping. Faults are not relied upon.
+//   - NetBSD, OpenBSD, Solaris, illumos, AIX: mapped only when asked for with
+//     [MapAlways], and only for reading. Do not ask for it on OpenBSD while others
+//     write to the file: mappings and system calls do not see the same bytes there.
+//   - Plan 9, js, wasip1: never mapped.
+//
+// [debug.SetPanicOnFault]: https://pkg.go.dev/runtime/debug#SetPanicOnFault
 package mmapio
