@@ -1,0 +1,197 @@
+package mmapio
+
+import (
+	"errors"
+	"os"
+	"reflect"
+	"sync/atomic"
+	"unsafe"
+)
+
+// What the tests outside the package may see and change.
+
+const (
+	SupportsMapping    = supportsMapping
+	SupportsHandOver   = supportsHandOver
+	MustUnmapToResize  = mustUnmapToResize
+	PinsCopies         = pinsCopies
+	SyncCoversMappings = syncCoversMappings
+	SupportsStamp      = supportsStamp
+	SeesFaults         = seesFaults
+	Is64Bit            = is64Bit
+)
+
+// intercept is asked before every call of a function of sys. If it returns an
+// error the call fails with that.
+var intercept atomic.Pointer[func(name string) error]
+
+// Intercept has f asked before every call of a function of sys, until restore is
+// called. The functions run on any goroutine.
+func Intercept(f func(name string) error) (restore func()) {
+	if !intercept.CompareAndSwap(nil, &f) {
+		panic("intercepted already")
+	}
+	return func() { intercept.Store(nil) }
+}
+
+// unmapObserver is told of every address that is given back.
+var unmapObserver atomic.Pointer[func(address uintptr)]
+
+// ErrLie makes those functions of sys that cannot fail tell the opposite of the truth.
+var ErrLie = errors.New("lie")
+
+func intercepted(name string) error {
+	if f := intercept.Load(); f != nil {
+		return (*f)(name)
+	}
+	return nil
+}
+
+// SysNames returns the names of the functions in sys.
+func SysNames() []string {
+	var names []string
+	for field := range reflect.TypeOf(sys).Fields() {
+		names = append(names, field.Name)
+	}
+	return names
+}
+
+// The functions are put in place before there is any other goroutine, and stay.
+func init() {
+	real, lies := sys, atomic.Int64{}
+	sys.mapFile = func(fd, length uintptr, writable bool) (unsafe.Pointer, error) {
+		if err := intercepted("mapFile"); err != nil {
+			return nil, err
+		}
+		return real.mapFile(fd, length, writable)
+	}
+	sys.seal = func(address, length uintptr) error {
+		if err := intercepted("seal"); err != nil {
+			return err
+		}
+		return real.seal(address, length)
+	}
+	sys.unmap = func(address, length uintptr) error {
+		if f := unmapObserver.Load(); f != nil {
+			(*f)(address)
+		}
+		if err := intercepted("unmap"); err != nil {
+			return err
+		}
+		return real.unmap(address, length)
+	}
+	sys.resident = func(address, length uintptr, found func(at, n uintptr)) {
+		switch err := intercepted("resident"); err {
+		case nil:
+			real.resident(address, length, found)
+		case ErrLie:
+			found(0, length)
+		}
+	}
+	sys.majorFaults = func() int64 {
+		switch err := intercepted("majorFaults"); err {
+		case nil:
+			return real.majorFaults()
+		case ErrLie:
+			return lies.Add(1000)
+		}
+		return 0
+	}
+	sys.stamp = func(fd uintptr) error {
+		if err := intercepted("stamp"); err != nil {
+			return err
+		}
+		return real.stamp(fd)
+	}
+	sys.writeBack = func(address, length uintptr) error {
+		if err := intercepted("writeBack"); err != nil {
+			return err
+		}
+		return real.writeBack(address, length)
+	}
+	sys.allocate = func(file *os.File, off, length int64) error {
+		if err := intercepted("allocate"); err != nil {
+			return err
+		}
+		return real.allocate(file, off, length)
+	}
+	sys.populateRead = func(address, length uintptr) error {
+		if err := intercepted("populateRead"); err != nil {
+			return err
+		}
+		return real.populateRead(address, length)
+	}
+	sys.mapWindow = func(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
+		if err := intercepted("mapWindow"); err != nil {
+			return nil, err
+		}
+		return real.mapWindow(fd, off, length)
+	}
+	sys.readAhead = func(fd uintptr, off, length int64) {
+		if err := intercepted("readAhead"); err == nil {
+			real.readAhead(fd, off, length)
+		}
+	}
+}
+
+// IsMapped reports whether f has a mapping in use.
+func IsMapped(f *File) bool { return f.mapping.Load() != nil }
+
+// IsKnown reports whether f would serve n bytes at off from memory.
+func IsKnown(f *File, off int64, n int) bool {
+	m := f.mapping.Load()
+	return m != nil && m.holds(off, n)
+}
+
+// Forget makes f forget which pages are in memory.
+func Forget(f *File) {
+	if m := f.mapping.Load(); m != nil {
+		m.known.forget()
+	}
+}
+
+// Unmap takes the mapping of f out of use; f may make another one.
+func Unmap(f *File) {
+	if m := f.mapping.Load(); m != nil {
+		drop(m)
+	}
+}
+
+// SetBudget sets how many mappings there may be and how long they may be together.
+func SetBudget(mappings int, bytes int64) (restore func()) {
+	registry.budgetOnce.Do(setBudget)
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	oldMappings, oldBytes := registry.maxMappings, registry.maxBytes
+	registry.maxMappings, registry.maxBytes = mappings, bytes
+	return func() {
+		registry.mu.Lock()
+		defer registry.mu.Unlock()
+		registry.maxMappings, registry.maxBytes = oldMappings, oldBytes
+	}
+}
+
+// KeepBudget keeps the budget as it is, whatever happens until restore is called.
+func KeepBudget() (restore func()) {
+	registry.budgetOnce.Do(setBudget)
+	mappings, bytes := Budget()
+	return SetBudget(mappings, bytes)
+}
+
+// Budget returns how many mappings there may be and how long they may be together.
+func Budget() (mappings int, bytes int64) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	return registry.maxMappings, registry.maxBytes
+}
+
+// Mappings returns how many mappings are in use, and how many there are with those
+// whose addresses are not given back yet.
+func Mappings() (inUse, all int) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	return registry.live.Len(), registry.count
+}
+
+// SizeOfFile is the size of a File itself.
+const SizeOfFile = unsafe.Sizeof(File{})

@@ -1,0 +1,275 @@
+package mmapio
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+func skipWithoutMappings(t testing.TB) {
+	t.Helper()
+	if !supportsMapping {
+		t.Skip("no mappings on this system")
+	}
+}
+
+// mapped returns a mapping of a new file of that size, not registered anywhere,
+// and the file.
+func mapped(t testing.TB, size int64, writable bool) (*mapping, *os.File) {
+	t.Helper()
+	skipWithoutMappings(t)
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	content := make([]byte, size)
+	for i := range content {
+		content[i] = byte(i/pageSize + 1)
+	}
+	if _, err := file.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	var m *mapping
+	if err := errors.Join(control(file, func(fd uintptr) {
+		m, err = newMapping(fd, alignUp(size, int64(pageSize)), size, writable)
+	}), err); err != nil {
+		t.Fatal(err)
+	}
+	if pinsCopies {
+		t.Cleanup(m.retire) // otherwise the file cannot be removed
+	}
+	return m, file
+}
+
+func TestMappingLoads(t *testing.T) {
+	page := pageSize
+	m, _ := mapped(t, int64(2*page+100), false)
+	b := make([]byte, 10)
+	if m.load(b, 0) {
+		t.Error("loaded what is not known to be in memory")
+	}
+	m.known.learn(0, uint64(2*page+100))
+	for _, c := range []struct {
+		off  int64
+		n    int
+		want bool
+	}{
+		{0, 10, true},
+		{int64(2*page + 90), 10, true},
+		{int64(2*page + 91), 10, false},
+		{int64(2*page + 100), 1, false},
+		{-1, 10, false},
+		{-1 << 63, 10, false},
+		{1<<63 - 1, 10, false},
+		{1<<63 - 10, 10, false},
+		{0, 0, false},
+		{5, 0, false},
+	} {
+		if got := m.load(b[:c.n], c.off); got != c.want {
+			t.Errorf("load of %d bytes at %d: %v, want %v", c.n, c.off, got, c.want)
+		}
+	}
+	if !m.load(b, int64(page-5)) || b[4] != 1 || b[5] != 2 {
+		t.Errorf("loaded %v across the page border", b)
+	}
+	runtime.KeepAlive(m)
+}
+
+// What was retired gives nothing away and takes nothing.
+func TestMappingRetires(t *testing.T) {
+	m, file := mapped(t, int64(3*pageSize), true)
+	m.known.learn(0, uint64(3*pageSize))
+	b := []byte("new")
+	if !m.copyIn(b, 5) || !m.load(make([]byte, 8), 5) {
+		t.Fatal("not usable before it is retired")
+	}
+	m.retire()
+	m.waitUnmapped()
+	if m.load(b, 5) {
+		t.Error("copied from a retired mapping")
+	}
+	if m.copyIn([]byte("lost"), 5) {
+		t.Error("copied into a retired mapping")
+	}
+	got := make([]byte, 3)
+	if _, err := file.ReadAt(got, 5); err != nil || string(got) != "new" {
+		t.Errorf("the file holds %q, %v", got, err)
+	}
+}
+
+// The guard leaves the goroutine as it found it, and hands on what is no fault.
+func TestCopiesRestorePanicOnFault(t *testing.T) {
+	m, _ := mapped(t, int64(pageSize), true)
+	for _, setting := range []bool{false, true} {
+		m.known.learn(0, 1)
+		for _, retired := range []bool{false, true} {
+			if retired {
+				m.retire()
+			}
+			for _, copying := range []func([]byte, int64) bool{m.load, m.copyIn} {
+				before := debug.SetPanicOnFault(setting)
+				ok := copying(make([]byte, 10), 0)
+				after := debug.SetPanicOnFault(before)
+				if after != setting {
+					t.Errorf("retired %v: set to %v after a copy, was %v", retired, after, setting)
+				}
+				if ok == retired && !(pinsCopies && setting) {
+					t.Errorf("retired %v: copied %v", retired, ok)
+				}
+			}
+		}
+		m, _ = mapped(t, int64(pageSize), true)
+	}
+}
+
+func TestMustBeFaultPanicsAgain(t *testing.T) {
+	for _, cause := range []any{"text", errors.New("an error"), 7} {
+		func() {
+			defer func() {
+				if got := recover(); got != cause {
+					t.Errorf("recovered %v, want %v", got, cause)
+				}
+			}()
+			mustBeFault(cause)
+			t.Errorf("%v was taken for a fault", cause)
+		}()
+	}
+	// A programmer's mistake is a runtime.Error too, but no fault.
+	m, _ := mapped(t, int64(pageSize), false)
+	defer func() {
+		if _, ok := recover().(runtime.Error); !ok {
+			t.Error("an offset outside the window did not panic")
+		}
+	}()
+	m.copyIn(make([]byte, 1), int64(len(m.data)+1))
+}
+
+// A file that was cut underneath faults, and the guard says so.
+func TestCopyFaultsBehindTheEnd(t *testing.T) {
+	if mustUnmapToResize {
+		t.Skip("a mapped file cannot be cut here")
+	}
+	m, file := mapped(t, int64(3*pageSize), true)
+	if err := file.Truncate(int64(pageSize)); err != nil {
+		t.Fatal(err)
+	}
+	m.known.learn(0, uint64(3*pageSize))
+	b := make([]byte, 10)
+	for _, off := range []int64{int64(pageSize), int64(3*pageSize - 10), int64(pageSize - 5)} {
+		if m.load(b, off) || m.copyIn(b, off) {
+			t.Errorf("copied at %d, behind the end", off)
+		}
+	}
+	if !m.load(b, 0) || b[0] != 1 {
+		t.Error("what is left of the file cannot be read")
+	}
+}
+
+func TestGlimpseGrowsUnlessCut(t *testing.T) {
+	m, _ := mapped(t, 100, false)
+	g := glimpseOf(m)
+	g.grow(50)
+	if got := m.extent.Load(); got != 100 {
+		t.Errorf("extent %d after growing to less", got)
+	}
+	g.grow(200)
+	if got := m.extent.Load(); got != 200 {
+		t.Errorf("extent %d, want 200", got)
+	}
+	if m.cutTo(200) {
+		t.Error("a cut to 200 retires what reaches to 200")
+	}
+	g.grow(300)
+	if got := m.extent.Load(); got != 200 {
+		t.Errorf("extent %d: grew on what was seen before the cut", got)
+	}
+	glimpseOf(m).grow(300)
+	if got := m.extent.Load(); got != 300 {
+		t.Errorf("extent %d, want 300", got)
+	}
+	if !m.cutTo(299) {
+		t.Error("a cut to 299 keeps what reaches to 300")
+	}
+	if glimpseOf(nil).mapping != nil {
+		t.Error("a glimpse of nothing")
+	}
+	runtime.KeepAlive(m)
+}
+
+// The addresses of a mapping are given back when nobody holds it any more, and not before.
+func TestMappingIsGivenBackWhenUnreachable(t *testing.T) {
+	if pinsCopies {
+		t.Skip("the last copy unmaps here")
+	}
+	m, _ := mapped(t, int64(pageSize), false)
+	address := m.address()
+	returned := make(chan bool, 1)
+	observeUnmap(t, address, returned)
+	m.retire()
+	for range 3 {
+		runtime.GC()
+	}
+	select {
+	case <-returned:
+		t.Fatal("given back while it is held")
+	default:
+	}
+	runtime.KeepAlive(m)
+	m = nil
+	deadline := time.After(10 * time.Second)
+	for {
+		runtime.GC()
+		select {
+		case <-returned:
+			return
+		case <-deadline:
+			t.Fatal("not given back")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// A mapping of a file that cannot be mapped is an error and no mapping.
+func TestNewMappingErrors(t *testing.T) {
+	skipWithoutMappings(t)
+	if m, err := newMapping(^uintptr(0), int64(pageSize), 1, false); m != nil || err == nil {
+		t.Errorf("mapped no file: %v", err)
+	}
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := control(dir, func(fd uintptr) {
+		if m, err := newMapping(fd, int64(pageSize), 1, false); m != nil || err == nil {
+			t.Errorf("mapped a directory: %v", err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dir.Read(nil); errors.Is(err, io.EOF) || errors.Is(err, fs.ErrClosed) {
+		t.Errorf("the directory suffered: %v", err)
+	}
+}
+
+// observeUnmap sends to returned when the mapping at address is given back.
+func observeUnmap(t *testing.T, address uintptr, returned chan<- bool) {
+	t.Helper()
+	observer := func(at uintptr) {
+		if at == address {
+			select {
+			case returned <- true:
+			default:
+			}
+		}
+	}
+	unmapObserver.Store(&observer)
+	t.Cleanup(func() { unmapObserver.Store(nil) })
+}
