@@ -46,7 +46,8 @@ func toolCommand(t *testing.T, temp string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Env = append(os.Environ(), toolEnv+"=short", "TMPDIR="+temp, "TMP="+temp, "TEMP="+temp)
+	cmd.Env = append(os.Environ(), toolEnv+"=short", "TMPDIR="+temp, "TMP="+temp, "TEMP="+temp,
+		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else each run takes a second longer
 	return cmd
 }
 
@@ -171,6 +172,7 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"cp", "--frobnicate", empty, missing}, []string{"--frobnicate"}},
 		{[]string{"sum"}, []string{"<file>"}},
 		{[]string{"sum", missing}, []string{missing}},
+		{[]string{"sum", missing + "\nline"}, []string{missing + "; line"}},
 		{[]string{"sum", folder}, []string{folder, "folder"}},
 		{[]string{"tour", missing}, []string{missing}},
 		{[]string{"tour", folder}, []string{folder, "folder"}},

@@ -37,8 +37,13 @@ func start(t *testing.T, cmd *exec.Cmd) *bytes.Buffer {
 	return &stderr
 }
 
+// awaitDrained returns when everything in the FIFO has been read, where the system
+// tells. It is replaced there.
+var awaitDrained = func(*testing.T, *os.File) {}
+
 // feed opens the FIFO, which somebody is about to read, and writes content. A FIFO
-// holds much less than a mebibyte, so most of that has been read when feed returns.
+// holds much less than a mebibyte, so most of that has been read when feed returns,
+// on Linux all of it.
 func feed(t *testing.T, path string, content []byte) *os.File {
 	t.Helper()
 	fifo, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -49,6 +54,7 @@ func feed(t *testing.T, path string, content []byte) *os.File {
 	if _, err := fifo.Write(content); err != nil {
 		t.Fatal(err)
 	}
+	awaitDrained(t, fifo)
 	return fifo
 }
 
@@ -210,4 +216,31 @@ func TestCpWriteError(t *testing.T) {
 	}
 	wantContent(t, dst, []byte("old"))
 	wantNames(t, folder, "src", "dst")
+}
+
+// TestIgnoredSignal goes on after a signal that was ignored at the start, as nohup
+// has it.
+func TestIgnoredSignal(t *testing.T) {
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip(err)
+	}
+	fifo := makeFIFO(t)
+	dst := filepath.Join(t.TempDir(), "dst")
+	content := random(1 << 20)
+	cmd := toolCommand(t, t.TempDir(), "cp", fifo, dst)
+	cmd.Args = slices.Concat([]string{shell, "-c", `trap "" HUP && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:])
+	cmd.Path = shell
+	stderr := start(t, cmd)
+	writer := feed(t, fifo, content)
+	if err := cmd.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
+		t.Fatalf("%v, standard error %q", err, stderr)
+	}
+	wantContent(t, dst, content)
 }
