@@ -165,20 +165,22 @@ func touch(r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// rewrite writes something of every page, twice, without changing the file.
+// rewrite reads something of every page and then writes it back: what a package
+// learns about a page when it reads it may serve it when it writes.
 func rewrite(f interface {
 	io.ReaderAt
 	io.WriterAt
 }, size int64) error {
+	if err := touch(f, size); err != nil {
+		return err
+	}
 	var b [8]byte
-	for range 2 {
-		for off := int64(0); off+int64(len(b)) <= size; off += pageSize {
-			if _, err := f.ReadAt(b[:], off); err != nil {
-				return fmt.Errorf("warming up: %w", err)
-			}
-			if _, err := f.WriteAt(b[:], off); err != nil {
-				return fmt.Errorf("warming up: %w", err)
-			}
+	for off := int64(0); off+int64(len(b)) <= size; off += pageSize {
+		if _, err := f.ReadAt(b[:], off); err != nil {
+			return fmt.Errorf("warming up: %w", err)
+		}
+		if _, err := f.WriteAt(b[:], off); err != nil {
+			return fmt.Errorf("warming up: %w", err)
 		}
 	}
 	return nil
