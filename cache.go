@@ -14,6 +14,7 @@ type cache struct {
 	patience atomic.Int32 // so many of them before the file is mapped, beyond mapAfter
 	busy     atomic.Bool  // somebody is mapping the file
 	refused  atomic.Bool  // the file can never be mapped
+	regular  atomic.Bool  // it is known to be a regular file: reads and writes are short
 	closed   atomic.Bool  // set under registry.mu
 
 	stored atomic.Bool // bytes were stored through the mapping since the file was stamped
@@ -46,7 +47,7 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 	}
 	end := off + int64(n)
 	if g.mapping == nil || !g.covers(end) {
-		f.missed(file)
+		f.missed(file, 1)
 		return
 	}
 	g.grow(end)
@@ -79,7 +80,7 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 	}
 	end := off + int64(n)
 	if g.mapping == nil || !g.covers(end) {
-		f.missed(file)
+		f.missed(file, 1)
 		return
 	}
 	g.grow(end)
@@ -100,9 +101,9 @@ func (f *File) sawSize(size int64) {
 	}
 }
 
-// missed counts a call of the true path that a mapping, or a longer one, could
-// have served, and maps the file when that pays.
-func (f *File) missed(file *os.File) {
+// missed counts calls of the true path that a mapping, or a longer one, could have
+// served, and maps the file when that pays.
+func (f *File) missed(file *os.File, calls int32) {
 	c := &f.cache
 	if f.config.mapping == MapNever || c.refused.Load() {
 		return
@@ -111,22 +112,23 @@ func (f *File) missed(file *os.File) {
 	if f.config.mapping == MapAuto {
 		wait += mapAfter
 	}
-	if c.misses.Add(1) < wait || !c.busy.CompareAndSwap(false, true) {
+	if c.misses.Add(calls) < wait || !c.busy.CompareAndSwap(false, true) {
 		return
 	}
 	defer c.busy.Store(false)
 	c.misses.Store(0)
-	if !f.remap(file) {
+	if f.remap(file) {
+		return
+	}
+	if c.refused.Load() && f.tail == nil {
+		f.share()
+	} else {
 		c.patience.Store(min(2*c.patience.Load()+mapAfter, longestPatience))
 	}
 }
 
 // remap maps the file in place of the mapping it has, if any.
 func (f *File) remap(file *os.File) bool {
-	if !supportsMapping || f.mode == WriteOnly || f.flag&unmappableFlags != 0 {
-		f.cache.refused.Store(true)
-		return false
-	}
 	cuts, ok := beginMapping()
 	if !ok {
 		return false
@@ -139,9 +141,10 @@ func (f *File) remap(file *os.File) bool {
 		f.cache.refused.Store(true)
 		return false
 	}
+	f.cache.regular.Store(true)
 	size, old := info.Size(), f.mapping.Load()
-	if f.tail != nil && f.tail.allocated.Load() != 0 {
-		size = min(size, f.tail.end.Load())
+	if end, ok := f.tail.hides(); ok {
+		size = min(size, end)
 	}
 	if size == 0 || old != nil && old.extent.Load() == size {
 		return false
@@ -284,14 +287,11 @@ func (f *File) shrink(file *os.File, size int64, change func() error) error {
 	return cut(size, file.Stat, change)
 }
 
-// openTruncating runs open, telling others in this process if it cuts the file.
-func openTruncating(name string, flag int, open func() (*os.File, error)) (*os.File, error) {
-	if flag&os.O_TRUNC == 0 || registry.inUse.Load() == 0 {
-		return open()
-	}
-	var file *os.File
-	err := cut(0, func() (fs.FileInfo, error) { return os.Stat(name) }, func() (err error) {
-		file, err = open()
+// openTruncating is os.OpenFile with a flag that cuts the file, which those who have
+// it mapped must know before.
+func openTruncating(name string, flag int, perm fs.FileMode) (file *os.File, err error) {
+	err = cut(0, func() (fs.FileInfo, error) { return os.Stat(name) }, func() (err error) {
+		file, err = os.OpenFile(name, flag, perm)
 		return err
 	})
 	return file, err

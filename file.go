@@ -101,35 +101,43 @@ func Create(name string, options ...Option) (*File, error) {
 // An option that cannot be honoured is an error of type [*fs.PathError] too; it
 // is returned before the file is opened or created.
 func OpenFile(name string, flag int, perm fs.FileMode, options ...Option) (*File, error) {
-	return openWith(name, flag, options, func() (*os.File, error) {
-		return os.OpenFile(name, flag, perm)
-	})
+	config, err := newConfig(name, flag, options)
+	if err != nil {
+		return nil, err
+	}
+	var file *os.File
+	if flag&os.O_TRUNC != 0 && registry.inUse.Load() > 0 {
+		file, err = openTruncating(name, flag, perm)
+	} else {
+		file, err = os.OpenFile(name, flag, perm)
+	}
+	return finishOpen(file, err, flag, config)
 }
 
 // OpenInRoot opens name in the directory dir for reading, as [os.OpenInRoot]
 // does: it is an error when name, or a symbolic link on the way, leads out of dir.
 func OpenInRoot(dir, name string, options ...Option) (*File, error) {
-	return openWith(name, os.O_RDONLY, options, func() (*os.File, error) {
-		return os.OpenInRoot(dir, name)
-	})
+	config, err := newConfig(name, os.O_RDONLY, options)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.OpenInRoot(dir, name)
+	return finishOpen(file, err, os.O_RDONLY, config)
 }
 
 // CreateTemp creates a new temporary file in the directory dir and opens it for
 // reading and writing, as [os.CreateTemp] does. The caller removes it.
 func CreateTemp(dir, pattern string, options ...Option) (*File, error) {
-	return openWith(pattern, os.O_RDWR|os.O_CREATE|os.O_EXCL, options, func() (*os.File, error) {
-		return os.CreateTemp(dir, pattern)
-	})
+	config, err := newConfig(pattern, os.O_RDWR, options)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.CreateTemp(dir, pattern)
+	return finishOpen(file, err, os.O_RDWR, config)
 }
 
-// openWith opens a file by open, which was asked for flag, after the options
-// have been found good.
-func openWith(name string, flag int, options []Option, open func() (*os.File, error)) (*File, error) {
-	config, err := newConfig(options, flag)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	file, err := openTruncating(name, flag, open)
+// finishOpen makes a File of what opening one returned.
+func finishOpen(file *os.File, err error, flag int, config config) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -172,9 +180,9 @@ func FromFile(file *os.File, options ...Option) (*File, error) {
 		return nil, os.ErrInvalid
 	}
 	flag := flagsOf(file)
-	config, err := newConfig(options, flag)
+	config, err := newConfig(file.Name(), flag, options)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: file.Name(), Err: err}
+		return nil, err
 	}
 	f := newFile(file, flag, config)
 	f.share()
@@ -189,6 +197,13 @@ func newFile(file *os.File, flag int, config config) *File {
 	f.file.Store(file)
 	if config.preallocate > 0 {
 		f.tail = &tail{step: config.preallocate}
+	}
+	if !supportsMapping || config.mapping == MapNever || f.mode == WriteOnly || flag&unmappableFlags != 0 {
+		f.cache.refused.Store(true)
+		if f.tail == nil {
+			f.offset.Store(inKernel)
+			f.position.shared.Store(true)
+		}
 	}
 	return f
 }
@@ -238,8 +253,10 @@ func (f *File) Mode() Mode {
 // Size returns the length of the file in bytes, as the operating system knows it
 // at the moment of the call. The error is that of [File.Stat].
 func (f *File) Size() (int64, error) {
-	if f != nil && f.tail != nil && f.tail.allocated.Load() != 0 {
-		return f.tail.end.Load(), nil
+	if f != nil {
+		if end, ok := f.tail.hides(); ok {
+			return end, nil
+		}
 	}
 	info, err := f.Stat()
 	if err != nil {

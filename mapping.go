@@ -3,7 +3,6 @@ package mmapio
 import (
 	"runtime"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 	"weak"
@@ -25,8 +24,7 @@ type mapping struct {
 	known    residency    // pages known to be in memory
 	writable bool
 
-	version atomic.Uint32 // changed, under mu, whenever somebody cuts the file
-	mu      sync.Mutex    // held to raise extent
+	version atomic.Uint32 // changed whenever somebody cuts the file
 
 	slot    *atomic.Pointer[mapping] // where the mapping is in use
 	entry   *entry                   // its place in the registry
@@ -79,9 +77,15 @@ func (m *mapping) load(b []byte, off int64) (ok bool) {
 	if pinsCopies && !m.pin() {
 		return false
 	}
-	defer m.leave(debug.SetPanicOnFault(true), &ok)
-	copy(b, m.data[off:])
+	panicOnFault := debug.SetPanicOnFault(true)
+	defer func() {
+		if !ok {
+			m.faulted(panicOnFault, recover())
+		}
+	}()
+	copy(b, unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(m.data)), off)), n))
 	runtime.KeepAlive(m) // the window stays where it is until here
+	m.leave(panicOnFault)
 	return true
 }
 
@@ -91,27 +95,31 @@ func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
 	if pinsCopies && !m.pin() {
 		return false
 	}
-	defer m.leave(debug.SetPanicOnFault(true), &ok)
+	panicOnFault := debug.SetPanicOnFault(true)
+	defer func() {
+		if !ok {
+			m.faulted(panicOnFault, recover())
+		}
+	}()
 	copy(m.data[off:], b)
 	runtime.KeepAlive(m)
+	m.leave(panicOnFault)
 	return true
 }
 
-// leave ends a guarded copy: if it did not end well, that must have been a fault.
-func (m *mapping) leave(panicOnFault bool, ok *bool) {
+// leave ends a guarded copy.
+func (m *mapping) leave(panicOnFault bool) {
 	debug.SetPanicOnFault(panicOnFault)
 	if pinsCopies {
 		m.unpin()
 	}
-	if !*ok {
-		mustBeFault(recover())
-	}
 }
 
-// mustBeFault panics again with what was recovered from a copy unless it was a
-// memory fault. On whichever side of the copy the fault was, the true path has the
-// operating system's answer to it.
-func mustBeFault(recovered any) {
+// faulted ends a guarded copy that did not end well. It panics again with what was
+// recovered unless that was a memory fault: on whichever side of the copy that was,
+// the true path has the operating system's answer to it.
+func (m *mapping) faulted(panicOnFault bool, recovered any) {
+	m.leave(panicOnFault)
 	if _, ok := faultAddress(recovered); !ok {
 		panic(recovered)
 	}
@@ -150,22 +158,24 @@ func glimpseOf(m *mapping) glimpse {
 // grow notes that the file has been seen to have end bytes, which the window
 // covers, unless somebody cut it since.
 func (g glimpse) grow(end int64) {
-	if end <= g.extent.Load() {
-		return
+	for {
+		extent := g.extent.Load()
+		if end <= extent || g.mapping.version.Load() != g.version {
+			return
+		}
+		if g.extent.CompareAndSwap(extent, end) {
+			break
+		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.mapping.version.Load() == g.version && end > g.extent.Load() {
-		g.extent.Store(end)
+	if g.mapping.version.Load() != g.version {
+		drop(g.mapping) // a cut came between; whether it has seen the new extent is not known
 	}
 }
 
 // cutTo tells the mapping that the file is being cut to size. It reports whether
 // the mapping reaches further and must be retired.
 func (m *mapping) cutTo(size int64) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.version.Add(1)
+	m.version.Add(1) // first: see grow
 	return m.extent.Load() > size
 }
 

@@ -3,6 +3,7 @@ package mmapio
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
@@ -84,25 +85,37 @@ var (
 	errPreallocateAppend   = errors.New("WithPreallocate and O_APPEND exclude each other: open without O_APPEND and seek to the end")
 )
 
-// newConfig folds the options for a file that is opened with flag.
-func newConfig(options []Option, flag int) (config, error) {
-	var c config
+// newConfig folds the options for a file that is to be opened with flag. An error is
+// a *fs.PathError.
+func newConfig(name string, flag int, options []Option) (config, error) {
+	if len(options) == 0 {
+		return config{}, nil
+	}
+	var c config // on the heap, because the options may keep it
 	for _, option := range options {
 		if option == nil {
 			continue
 		}
 		if err := option(&c); err != nil {
-			return config{}, err
+			return config{}, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
+	if err := c.check(flag); err != nil {
+		return config{}, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return c, nil
+}
+
+// check returns what is wrong with the options for a file that is opened with flag.
+func (c *config) check(flag int) error {
 	readOnly := modeOf(flag) == ReadOnly
 	switch {
 	case c.size > 0 && readOnly:
-		return config{}, errSizeReadOnly
+		return errSizeReadOnly
 	case c.preallocate > 0 && readOnly:
-		return config{}, errPreallocateReadOnly
+		return errPreallocateReadOnly
 	case c.preallocate > 0 && flag&os.O_APPEND != 0:
-		return config{}, errPreallocateAppend
+		return errPreallocateAppend
 	}
-	return c, nil
+	return nil
 }

@@ -15,10 +15,10 @@ import (
 type tail struct {
 	step int64
 
-	mu        sync.Mutex // held to write at the end, and to trim
-	end       atomic.Int64
-	allocated atomic.Int64  // where the tail ends, or 0 where there is none
-	filled    int64         // so far the tail is zeros in memory; under mu
+	mu        sync.Mutex    // held to write at the end, and to trim
+	end       int64         // where the file ends, if there is a tail
+	filled    int64         // so far the tail is zeros in memory
+	allocated atomic.Int64  // where the tail ends, or 0 where there is none; set under mu
 	changes   atomic.Uint32 // how often a tail came or went
 }
 
@@ -36,15 +36,11 @@ var zeros [64 << 10]byte
 func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
 	for {
 		changes := t.changes.Load()
-		cut := false
-		if want := b; len(b) > 0 && off >= 0 && t.allocated.Load() != 0 {
-			if left := t.end.Load() - off; left < int64(len(b)) {
-				want, cut = b[:max(left, 0)], true
-			}
-			n, err = file.ReadAt(want, off)
-		} else {
-			n, err = file.ReadAt(b, off)
+		want, cut := b, false
+		if end, ok := t.hides(); ok && len(b) > 0 && off >= 0 && end-off < int64(len(b)) {
+			want, cut = b[:max(end-off, 0)], true
 		}
+		n, err = file.ReadAt(want, off)
 		if t.changes.Load() != changes {
 			continue
 		}
@@ -55,22 +51,36 @@ func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
 	}
 }
 
-// writeAtEnd is Write, with the position behind b already. It reports whether it
-// wrote; if not, there is no tail, and nothing was changed.
+// hides returns the end of the file if there is a tail behind it.
+func (t *tail) hides() (end int64, ok bool) {
+	if t == nil || t.allocated.Load() == 0 {
+		return 0, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.end, t.allocated.Load() != 0
+}
+
+// writeAtEnd is Write, if that makes the file longer. It reports whether it wrote;
+// if not, nothing was changed but that a tail in the way was trimmed.
 func (f *File) writeAtEnd(file *os.File, b []byte) (n int, err error, done bool) {
 	f.tail.mu.Lock()
-	defer f.tail.mu.Unlock()
-	if f.offset.Load() == inKernel && !f.fetch(file) {
-		return 0, f.trimLocked(file), false
-	}
 	off := f.offset.Load()
-	end := off + int64(len(b))
-	if off == inKernel || end < off || !f.offset.CompareAndSwap(off, end) {
-		return 0, f.trimLocked(file), false
+	if off < 0 && f.fetch(file) {
+		off = f.offset.Load()
 	}
-	n, err, done = f.writeTail(file, b, off)
-	if n < len(b) {
-		f.offset.CompareAndSwap(end, off+int64(n))
+	end := off + int64(len(b))
+	if off >= 0 && end >= off && f.offset.CompareAndSwap(off, end) {
+		n, err, done = f.writeTail(file, b, off)
+		if n < len(b) {
+			f.offset.CompareAndSwap(end, off+int64(n))
+		}
+	} else {
+		err = f.trimLocked(file)
+	}
+	f.tail.mu.Unlock()
+	if done {
+		f.missedTail(file, off+int64(n))
 	}
 	return n, err, done
 }
@@ -79,8 +89,19 @@ func (f *File) writeAtEnd(file *os.File, b []byte) (n int, err error, done bool)
 // wrote; if not, nothing was changed but that a tail in the way was trimmed.
 func (f *File) writeAtTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
 	f.tail.mu.Lock()
-	defer f.tail.mu.Unlock()
-	return f.writeTail(file, b, off)
+	n, err, done = f.writeTail(file, b, off)
+	f.tail.mu.Unlock()
+	if done {
+		f.missedTail(file, off+int64(n))
+	}
+	return n, err, done
+}
+
+// missedTail sees to it that a file with a tail is mapped as far as end.
+func (f *File) missedTail(file *os.File, end int64) {
+	if m := f.mapping.Load(); m == nil || !m.covers(end) {
+		f.missed(file, 1)
+	}
 }
 
 // writeTail writes b at off. The caller holds tail.mu.
@@ -96,20 +117,16 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 	if t.allocated.Load() == 0 {
 		return 0, nil, false
 	}
-	if m != nil && m.writable && m.covers(end) && f.fillTail(file, m, end) && m.known.has(uint64(off), uint64(len(b))) && f.store(m, b, off) {
+	if m != nil && m.writable && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
 		n = len(b)
 	} else {
 		n, err = file.WriteAt(b, off)
 		end = off + int64(n)
-		if g := glimpseOf(m); m == nil || !m.covers(end) {
-			f.missed(file)
-		} else if n > 0 {
-			g.known.learn(uint64(off), uint64(n))
+		if m != nil && m.covers(end) && n > 0 {
+			m.known.learn(uint64(off), uint64(n))
 		}
 	}
-	if end > t.end.Load() {
-		t.end.Store(end)
-	}
+	t.end = max(t.end, end)
 	if m = f.mapping.Load(); m != nil && m.covers(end) {
 		glimpseOf(m).grow(end)
 	}
@@ -123,7 +140,7 @@ func (f *File) fillTail(file *os.File, m *mapping, end int64) bool {
 	if end <= t.filled {
 		return true
 	}
-	from := max(t.filled, t.end.Load())
+	from := max(t.filled, t.end)
 	to := max(min((from+fillAhead)&^(fillAhead-1), t.allocated.Load()), end)
 	if !m.covers(to) {
 		to = end
@@ -150,10 +167,10 @@ func (f *File) reserveTail(file *os.File, off, end int64) bool {
 			return true // no longer than it is
 		}
 		allocated = info.Size()
-		t.end.Store(allocated)
+		t.end = allocated
 		t.filled = allocated
 	}
-	if off > t.end.Load() {
+	if off > t.end {
 		return false
 	}
 	if end <= allocated {
@@ -209,7 +226,7 @@ func (f *File) trimLocked(file *os.File) error {
 	if t.allocated.Load() == 0 {
 		return nil
 	}
-	end := t.end.Load()
+	end := t.end
 	if err := f.shrink(file, end, func() error { return file.Truncate(end) }); err != nil {
 		return err
 	}

@@ -43,35 +43,28 @@ func (f *File) read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if f.position.shared.Load() {
-		return file.Read(b)
-	}
-	start, err := f.lend(file)
+	start, by, err := f.borrow(file, true)
 	if err != nil {
 		return 0, err
 	}
 	n, err := file.Read(b)
-	if err == io.EOF {
-		f.take(start)
-	} else {
-		f.take(endOf(start, int64(n), err))
+	end := int64(inKernel)
+	if start != inKernel && (err == nil || err == io.EOF) {
+		end = start + int64(n)
 	}
-	if start != inKernel {
+	strokes := f.giveBack(by, end)
+	if start == inKernel {
+		return n, err
+	}
+	if g.mapping != nil {
 		f.sawRead(file, g, start, n)
-		if err == io.EOF {
-			f.sawEnd(g, start)
-		}
+	} else if strokes > 0 && n > 0 {
+		f.missed(file, strokes)
+	}
+	if err == io.EOF {
+		f.sawEnd(g, start)
 	}
 	return n, err
-}
-
-// endOf returns where an operation that began at start and moved n bytes left the
-// offset of the descriptor.
-func endOf(start, n int64, err error) int64 {
-	if start == inKernel || err != nil {
-		return inKernel
-	}
-	return start + n
 }
 
 // WriteTo writes the file from the position to its end to w and moves the

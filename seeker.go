@@ -7,25 +7,36 @@ import (
 	"sync/atomic"
 )
 
-// position is where sequential reads and writes go on. It lives in one of two
-// places:
+// position is where sequential reads and writes go on. File.offset says where it is
+// to be found:
 //
-//   - in File.offset, from where the fast paths take it with one atomic operation;
-//   - in the kernel, as the offset of the descriptor. File.offset is inKernel then.
+//   - 0 and more: it is this number. The fast paths move it with one atomic operation.
+//   - held: an operation of the true path has it, and will be done with it soon.
+//   - contended: the same, and somebody waits.
+//   - inKernel: it is the offset of the descriptor. Borrowers work on that side by
+//     side, without waiting for each other, so that a read that blocks in a pipe, or
+//     a copy that takes an hour, holds up nobody.
 //
-// An operation of the true path borrows it: lend moves it to the kernel, take
-// fetches it back when the last borrower is done. Borrowers do not wait for each
-// other, so a read that blocks in a pipe holds up nobody.
+// A file that can never be mapped has its position in the kernel for good, and so has
+// one whose descriptor was handed out.
 type position struct {
-	mu     sync.Mutex
-	shared atomic.Bool // the descriptor was handed out: the position stays in the kernel for good
-	kernel int64       // the offset of the descriptor, or inKernel where only the kernel knows
-	lent   int         // borrowers at work
-	alone  bool        // the borrower at work came alone and has been alone since
+	shared atomic.Bool // the position stays in the kernel for good
+
+	// For who holds the position:
+	kernel    int64 // the offset of the descriptor, or inKernel where only the kernel knows
+	uncounted int32 // operations that cache.misses does not know of
+
+	mu       sync.Mutex
+	released sync.Cond // the position is no longer contended
+	lent     int       // borrowers at work
+	alone    bool      // the borrower at work came alone and has been alone since
 }
 
-// inKernel stands for a position that only the kernel knows.
-const inKernel = -1
+const (
+	inKernel  = -1
+	held      = -2
+	contended = -3
+)
 
 // Seek sets the position for the next Read or Write, as [os.File.Seek] does, and
 // returns it. Seeking inside a mapped file is no system call.
@@ -37,12 +48,12 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	if m := f.mapping.Load(); m != nil && (whence == io.SeekStart || whence == io.SeekCurrent) {
 		for {
 			old := f.offset.Load()
-			if old == inKernel {
+			if old < 0 {
 				break
 			}
 			target := offset
 			if whence == io.SeekCurrent {
-				target += old // both are far from overflow where it matters: the sum is checked against the extent
+				target += old // an overflow is negative
 			}
 			if target < 0 || target > m.extent.Load() {
 				break
@@ -62,51 +73,151 @@ func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {
 			return 0, err
 		}
 	}
-	p := &f.position
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := f.toKernel(file); err != nil {
+	start, by, err := f.borrow(file, false)
+	if err != nil {
 		return 0, err
 	}
 	target, err := file.Seek(offset, whence)
-	if p.lent > 0 || p.shared.Load() {
-		p.alone = false
-		return target, err
-	}
 	if err == nil {
-		p.kernel = target
+		start = target
 		if whence == io.SeekEnd {
 			f.sawSize(target - offset)
 		}
 	}
-	f.offset.Store(p.kernel)
+	f.giveBack(by, start)
 	return target, err
 }
 
-// toKernel moves the position to the kernel. The caller holds position.mu.
-func (f *File) toKernel(file *os.File) error {
-	p := &f.position
-	old := f.offset.Swap(inKernel)
-	if old == inKernel || old == p.kernel {
-		return nil
+// loan says how an operation came by the position.
+type loan uint8
+
+const (
+	shared loan = iota // it is in the kernel for good
+	alone              // nobody else has it
+	lent               // others may have it too
+)
+
+// borrow makes the position that of the descriptor, for an operation there, and
+// returns where the operation starts, or inKernel where that is not known. giveBack
+// must follow. What may block must not hold up others that use the position.
+func (f *File) borrow(file *os.File, mayBlock bool) (start int64, by loan, err error) {
+	if f.position.shared.Load() {
+		return inKernel, shared, nil
 	}
-	if _, err := file.Seek(old, io.SeekStart); err != nil {
-		f.offset.Store(old)
-		return err
+	if !mayBlock || f.cache.regular.Load() {
+		if ok, err := f.hold(file); ok || err != nil {
+			return f.position.kernel, alone, err
+		}
 	}
-	p.kernel = old
-	return nil
+	start, err = f.lend(file)
+	return start, lent, err
 }
 
-// lend moves the position to the kernel for an operation of the true path, which
-// must call take when it is done. It returns where the operation starts, or
-// inKernel where that is not known.
+// giveBack ends what borrow began. The operation left the offset of the descriptor
+// at end, or where only the kernel knows. Of the operations that were not counted
+// yet, it returns how many there were: now and then several, mostly none, because
+// counting them one by one would cost as much as half of all this.
+func (f *File) giveBack(by loan, end int64) (uncounted int32) {
+	p := &f.position
+	switch by {
+	case alone:
+		if p.uncounted++; p.uncounted == mapAfter {
+			uncounted, p.uncounted = p.uncounted, 0
+		}
+		p.kernel = end
+		f.release(end)
+	case lent:
+		f.take(end)
+		return 1
+	}
+	return uncounted
+}
+
+// hold takes the position for a short operation on the descriptor, which is made to
+// stand there. It reports false, and has done nothing, while others have borrowed
+// the position.
+func (f *File) hold(file *os.File) (ok bool, err error) {
+	for {
+		switch off := f.offset.Load(); {
+		case off >= 0:
+			if f.offset.CompareAndSwap(off, held) {
+				return f.stand(file, off)
+			}
+		case off == inKernel:
+			if !f.fetch(file) {
+				return false, nil
+			}
+		default:
+			f.position.mu.Lock()
+			f.awaitRelease()
+			f.position.mu.Unlock()
+		}
+	}
+}
+
+// stand makes the descriptor stand at off, for who holds the position.
+func (f *File) stand(file *os.File, off int64) (ok bool, err error) {
+	p := &f.position
+	if off == p.kernel {
+		return true, nil
+	}
+	if _, err := file.Seek(off, io.SeekStart); err != nil {
+		f.release(off)
+		return false, err
+	}
+	p.kernel = off
+	return true, nil
+}
+
+// release ends what hold began, with the position now at to, or inKernel.
+func (f *File) release(to int64) {
+	if f.offset.Swap(to) == contended {
+		p := &f.position
+		p.mu.Lock()
+		p.released.Broadcast()
+		p.mu.Unlock()
+	}
+}
+
+// awaitRelease waits until the position is not held. The caller has position.mu.
+func (f *File) awaitRelease() {
+	p := &f.position
+	if p.released.L == nil {
+		p.released.L = &p.mu
+	}
+	for {
+		switch f.offset.Load() {
+		case held:
+			f.offset.CompareAndSwap(held, contended)
+		case contended:
+			p.released.Wait()
+		default:
+			return
+		}
+	}
+}
+
+// lend moves the position to the kernel for an operation that may take long. take
+// must follow. It returns where the operation starts, or inKernel where that is not
+// known.
 func (f *File) lend(file *os.File) (start int64, err error) {
 	p := &f.position
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := f.toKernel(file); err != nil {
-		return inKernel, err
+	for f.offset.Load() != inKernel {
+		f.awaitRelease()
+		if off := f.offset.Load(); off >= 0 && f.offset.CompareAndSwap(off, held) {
+			if off != p.kernel {
+				if _, err := file.Seek(off, io.SeekStart); err != nil {
+					f.offset.Store(off)
+					p.released.Broadcast()
+					return inKernel, err
+				}
+				p.kernel = off
+			}
+			f.offset.Store(inKernel)
+			p.released.Broadcast()
+		}
 	}
 	start = inKernel
 	if p.lent == 0 && !p.shared.Load() {
@@ -131,20 +242,23 @@ func (f *File) take(end int64) {
 	}
 }
 
-// fetch asks the kernel for the position so that the fast paths can go on from
-// it. It reports whether they can.
+// fetch asks the kernel for the position, so that it is a number again. It reports
+// false where the position must stay in the kernel.
 func (f *File) fetch(file *os.File) bool {
 	p := &f.position
+	if f.offset.Load() != inKernel {
+		return true
+	}
 	if p.shared.Load() {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lent > 0 || p.shared.Load() {
-		return false
-	}
 	if f.offset.Load() != inKernel {
 		return true
+	}
+	if p.lent > 0 || p.shared.Load() {
+		return false
 	}
 	at, err := file.Seek(0, io.SeekCurrent)
 	if err != nil {
@@ -158,17 +272,12 @@ func (f *File) fetch(file *os.File) bool {
 // share moves the position to the kernel for good.
 func (f *File) share() {
 	file, err := f.inner()
-	if err != nil {
+	if err != nil || f.position.shared.Load() {
 		return
 	}
-	p := &f.position
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.shared.Load() {
-		return
+	if _, err := f.lend(file); err != nil {
+		return // the file is closed
 	}
-	f.toKernel(file) // an error leaves the offset as the descriptor has it
-	f.offset.Store(inKernel)
-	p.kernel = inKernel
-	p.shared.Store(true)
+	f.position.shared.Store(true)
+	f.take(inKernel)
 }

@@ -61,10 +61,7 @@ func (f *File) write(b []byte) (int, error) {
 			return f.writeClaimed(m, b, off)
 		}
 	}
-	if f.position.shared.Load() {
-		return file.Write(b)
-	}
-	start, err := f.lend(file)
+	start, by, err := f.borrow(file, true)
 	if err != nil {
 		return 0, err
 	}
@@ -72,9 +69,18 @@ func (f *File) write(b []byte) (int, error) {
 		start = inKernel
 	}
 	n, err := file.Write(b)
-	f.take(endOf(start, int64(n), err))
-	if start != inKernel {
+	end := int64(inKernel)
+	if start != inKernel && err == nil {
+		end = start + int64(n)
+	}
+	strokes := f.giveBack(by, end)
+	if start == inKernel {
+		return n, err
+	}
+	if g.mapping != nil {
 		f.sawWrite(file, g, start, n)
+	} else if strokes > 0 && n > 0 {
+		f.missed(file, strokes)
 	}
 	return n, err
 }
