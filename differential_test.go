@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -107,6 +108,8 @@ func (l operationList) longest() int64 {
 		return 3 * int64(os.Getpagesize())
 	case 3:
 		return 9 << 20
+	case 5, 6, 7:
+		return 900_000
 	case 4:
 		if l.limit == 4 {
 			return 70 << 20
@@ -368,6 +371,14 @@ var portableKinds = []operationKind{
 		to := &brokenWriter{left: int(s.target) / (1 + int(s.flavor)%3)}
 		n, err := w.file.WriteTo(to)
 		return w.done(n, err) + bytesOf(to.taken.Bytes())
+	}},
+	{name: "WriteTo a hash", weight: 2, do: func(r *run, w *world, s step) string {
+		to := &brokenHash{Hash32: crc32.NewIEEE(), left: 1 << 40}
+		if s.flavor%2 == 1 {
+			to.left = s.target
+		}
+		n, err := w.file.WriteTo(to)
+		return fmt.Sprintf("%s %08x", w.done(n, err), to.Sum32())
 	}},
 	{name: "WriteTo an os.File", weight: 1, do: func(r *run, w *world, s step) string {
 		to := w.plainFile("to", nil)
@@ -874,9 +885,9 @@ func randomList(seed uint64, mode int, operations int) operationList {
 // differentialEffort says how many lists to run for each mode, or for how long.
 func differentialEffort(t *testing.T) (seed uint64, lists int, until time.Time) {
 	t.Helper()
-	seed, lists = 1, 40
+	seed, lists = 1, 16
 	if testing.Short() {
-		lists = 10
+		lists = 6
 	}
 	if text := os.Getenv("MMAPIO_LONG"); text != "" {
 		d, err := time.ParseDuration(text)

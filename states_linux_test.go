@@ -1,13 +1,17 @@
 package mmapio_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"syscall"
+	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mmapio/mmapio"
 )
 
 func init() { states = append(states, linuxStates...) }
@@ -99,4 +103,64 @@ func terminal(s *side) (file, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// isMapped asks the kernel whether this process has the named file mapped.
+func isMapped(t *testing.T, name string) bool {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Skipf("the kernel does not tell what is mapped: %v", err)
+	}
+	return bytes.Contains(maps, []byte(name))
+}
+
+// The states that are called warm are mapped, so what the other tests compare is
+// really the mapping, and files that must not be mapped are not.
+func TestWarmFilesAreMapped(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		flag    int
+		options []mmapio.Option
+		want    bool
+	}{
+		{"always", os.O_RDWR, []mmapio.Option{mmapio.WithMapping(mmapio.MapAlways)}, true},
+		{"auto", os.O_RDWR, nil, true},
+		{"never", os.O_RDWR, []mmapio.Option{mmapio.WithMapping(mmapio.MapNever)}, false},
+		{"read-only", os.O_RDONLY, nil, true},
+		{"append", os.O_RDWR | os.O_APPEND, nil, true},
+		{"sync", os.O_RDWR | os.O_SYNC, nil, true},
+		{"write-only", os.O_WRONLY, []mmapio.Option{mmapio.WithMapping(mmapio.MapAlways)}, false},
+	} {
+		for _, adopt := range []bool{false, true} {
+			s := mmapioSide(memoryDir(t), row.options...)
+			f, err := regular(row.flag)(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if adopt {
+				f.Close()
+				inner, err := os.OpenFile(s.path("file"), row.flag, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f, err = s.wrap(inner); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if isMapped(t, s.path("file")) {
+				t.Errorf("%s: mapped before it was used", row.name)
+			}
+			warm(f)
+			if got := isMapped(t, s.path("file")); got != row.want {
+				t.Errorf("%s, adopted %v: mapped %v, want %v", row.name, adopt, got, row.want)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			if isMapped(t, s.path("file")) {
+				t.Errorf("%s: mapped after Close", row.name)
+			}
+		}
+	}
 }

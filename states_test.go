@@ -137,12 +137,12 @@ var states = []state{
 			return nil, err
 		}
 		defer f.Close()
-		for _, at := range []int64{0, 100_000, 300_000} {
+		for _, at := range []int64{0, 40_000, 80_000} {
 			if _, err := f.WriteAt([]byte("data"), at); err != nil {
 				return nil, err
 			}
 		}
-		if err := f.Truncate(400_000); err != nil {
+		if err := f.Truncate(100_000); err != nil {
 			return nil, err
 		}
 		return s.open(s.path("file"), os.O_RDWR, 0)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -222,10 +223,11 @@ func alignedBuffer(n int) []byte {
 }
 
 // memoryDir returns a folder for one test, in memory where the system has a place
-// for that: some tests make thousands of small files. TMPDIR decides for the others.
+// for that: some tests make thousands of small files. TMPDIR, where it is set, has
+// the last word.
 func memoryDir(t testing.TB) string {
 	t.Helper()
-	if runtime.GOOS != "linux" {
+	if runtime.GOOS != "linux" || os.Getenv("TMPDIR") != "" {
 		return t.TempDir()
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "mmapio-test-")
@@ -258,6 +260,22 @@ func (w *brokenWriter) Write(b []byte) (int, error) {
 	}
 	n, _ := w.taken.Write(b[:w.left])
 	w.left = 0
+	return n, errBrokenWriter
+}
+
+// brokenHash is a hash that takes left bytes and then fails.
+type brokenHash struct {
+	hash.Hash32
+	left int64
+}
+
+func (h *brokenHash) Write(b []byte) (int, error) {
+	if int64(len(b)) <= h.left {
+		h.left -= int64(len(b))
+		return h.Hash32.Write(b)
+	}
+	n, _ := h.Hash32.Write(b[:h.left])
+	h.left = 0
 	return n, errBrokenWriter
 }
 

@@ -1,0 +1,193 @@
+package mmapio_test
+
+import (
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mmapio/mmapio"
+)
+
+// longAgo is the modification time that files are given before a test.
+var longAgo = time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
+
+// timeRows are what may move the modification time.
+var timeRows = []struct {
+	name  string
+	write bool // it moves the time
+	run   func(f file) error
+}{
+	{"nothing", false, func(f file) error { return nil }},
+	{"Read", false, func(f file) error { _, err := f.Read(make([]byte, 10)); return err }},
+	{"ReadAt", false, func(f file) error { _, err := f.ReadAt(make([]byte, 10), 5); return err }},
+	{"Seek", false, func(f file) error { _, err := f.Seek(5, io.SeekStart); return err }},
+	{"WriteTo", false, func(f file) error { _, err := f.WriteTo(io.Discard); return err }},
+	{"Write of nothing", false, func(f file) error { _, err := f.Write(nil); return err }},
+	{"WriteAt of nothing", false, func(f file) error { _, err := f.WriteAt(nil, 10); return err }},
+	{"ReadFrom nothing", false, func(f file) error { _, err := f.ReadFrom(strings.NewReader("")); return err }},
+	{"WriteAt that fails", false, func(f file) error { f.WriteAt([]byte("x"), -1); return nil }},
+	{"Truncate that fails", false, func(f file) error { f.Truncate(-1); return nil }},
+	{"Write", true, func(f file) error { _, err := f.Write([]byte("x")); return err }},
+	{"WriteString", true, func(f file) error { _, err := f.WriteString("x"); return err }},
+	{"WriteAt", true, func(f file) error { _, err := f.WriteAt([]byte("x"), 10); return err }},
+	{"many WriteAt", true, func(f file) error {
+		for i := range 100 {
+			if _, err := f.WriteAt([]byte("x"), int64(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"WriteAt past the end", true, func(f file) error { _, err := f.WriteAt([]byte("x"), 10_000); return err }},
+	{"ReadFrom", true, func(f file) error { _, err := f.ReadFrom(strings.NewReader("x")); return err }},
+	{"Truncate", true, func(f file) error { return f.Truncate(100) }},
+}
+
+// movedTime reports whether the modification time that info tells has been moved.
+func movedTime(t *testing.T, info os.FileInfo, err error) bool {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.ModTime().Equal(longAgo) {
+		return false
+	}
+	if age := time.Since(info.ModTime()); age < -time.Minute || age > time.Minute {
+		t.Errorf("the modification time is %v", info.ModTime())
+	}
+	return true
+}
+
+// What writes moves the modification time, as seen through the File, by others after
+// Sync and by others after Close. What does not write leaves it.
+func TestModificationTime(t *testing.T) {
+	looks := []struct {
+		name string
+		look func(t *testing.T, s *side, f file) bool
+	}{
+		{"Stat", func(t *testing.T, s *side, f file) bool {
+			info, err := f.Stat()
+			return movedTime(t, info, err)
+		}},
+		{"others after Stat", func(t *testing.T, s *side, f file) bool {
+			if _, err := f.Stat(); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(s.path("file"))
+			return movedTime(t, info, err)
+		}},
+		{"others after Sync", func(t *testing.T, s *side, f file) bool {
+			if err := f.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(s.path("file"))
+			return movedTime(t, info, err)
+		}},
+		{"others after Close", func(t *testing.T, s *side, f file) bool {
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(s.path("file"))
+			return movedTime(t, info, err)
+		}},
+		{"others after Fd", func(t *testing.T, s *side, f file) bool {
+			f.Fd()
+			info, err := os.Stat(s.path("file"))
+			return movedTime(t, info, err)
+		}},
+	}
+	for _, row := range timeRows {
+		t.Run(row.name, func(t *testing.T) {
+			for _, look := range looks {
+				dir := memoryDir(t)
+				outcome := func(s *side) bool {
+					defer s.finish()
+					defer os.RemoveAll(s.dir)
+					if err := os.Mkdir(s.dir, 0o777); err != nil {
+						t.Fatal(err)
+					}
+					f := s.ownFile("file", content)
+					warm(f)
+					// Stored to before: the page is in the page table, for writing.
+					if _, err := f.WriteAt([]byte("before"), 0); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := f.Stat(); err != nil {
+						t.Fatal(err)
+					}
+					if err := os.Chtimes(s.path("file"), longAgo, longAgo); err != nil {
+						t.Fatal(err)
+					}
+					if err := row.run(f); err != nil {
+						t.Fatalf("%s: %v", s.name, err)
+					}
+					return look.look(t, s, f)
+				}
+				if want := outcome(osSide(dir + "/os")); want != row.write {
+					t.Fatalf("os.File: moved %v", want)
+				}
+				for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {
+					if got := outcome(mmapioSide(dir+"/mm", mmapio.WithMapping(mapping))); got != row.write {
+						t.Errorf("%s, mapping %d: moved %v", look.name, mapping, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The modification time follows a store without any further call, within about a second.
+func TestModificationTimeFollows(t *testing.T) {
+	s := mmapioSide(memoryDir(t), mmapio.WithMapping(mmapio.MapAlways))
+	defer s.finish()
+	f := s.ownFile("file", content)
+	warm(f)
+	for round := range 2 {
+		if _, err := f.Stat(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(s.path("file"), longAgo, longAgo); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("stored"), 100); err != nil {
+			t.Fatal(err)
+		}
+		for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			info, err := os.Stat(s.path("file"))
+			if movedTime(t, info, err) {
+				break
+			}
+			if time.Since(start) > 10*time.Second {
+				t.Fatalf("round %d: the modification time stays", round)
+			}
+		}
+	}
+}
+
+// What was set after the last write, and after Stat, stays over Close.
+func TestModificationTimeStays(t *testing.T) {
+	for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {
+		s := mmapioSide(memoryDir(t), mmapio.WithMapping(mapping))
+		f := s.ownFile("file", content)
+		warm(f)
+		if _, err := f.WriteAt([]byte("stored"), 100); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Stat(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(s.path("file"), longAgo, longAgo); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(s.path("file"))
+		if movedTime(t, info, err) {
+			t.Errorf("mapping %d: Close moved a time that was set", mapping)
+		}
+		s.finish()
+	}
+}
