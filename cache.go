@@ -51,26 +51,27 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 		return
 	}
 	g.grow(end)
-	g.known.learn(uint64(off), uint64(n))
-	if !g.onlyOwn {
-		g.askKernel(off)
+	switch {
+	case !g.sparing:
+		g.known.learn(uint64(off), uint64(n))
+		if from, first := g.known.ask(uint64(off)); first && !g.onlyOwn {
+			g.askKernel(from, min(from+neighbourhood, uint64(g.extent.Load())))
+		}
+	case !g.onlyOwn:
+		g.askKernel(uint64(off)&^uint64(pageSize-1), uint64(end))
 	}
 	noteTrueRead()
 }
 
-// askKernel learns what else is in memory around off, once for every neighbourhood.
-func (m *mapping) askKernel(off int64) {
-	from, first := m.known.ask(uint64(off))
-	if !first {
-		return
+// askKernel learns what is in memory from from, the start of a page, to to.
+func (m *mapping) askKernel(from, to uint64) {
+	for from < to {
+		n := min(to-from, neighbourhood)
+		sys.resident(m.address()+uintptr(from), uintptr(n), func(at, n uintptr) {
+			m.known.learn(from+uint64(at), uint64(n))
+		})
+		from += n
 	}
-	to := min(from+neighbourhood, uint64(m.extent.Load()))
-	if from >= to {
-		return
-	}
-	sys.resident(m.address()+uintptr(from), uintptr(to-from), func(at, n uintptr) {
-		m.known.learn(from+uint64(at), uint64(n))
-	})
 }
 
 // sawWrite learns from a write of the true path: n bytes at off.
@@ -80,24 +81,26 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 	}
 	end := off + int64(n)
 	if g.mapping == nil || !g.covers(end) {
-		f.missed(file, 1)
+		f.missedByWrite(file, 1)
 		return
 	}
 	g.grow(end)
 	g.known.learn(uint64(off), uint64(n))
 }
 
-// sawEnd learns that the file ended at end, or before, when a read got there.
-func (f *File) sawEnd(g glimpse, end int64) {
-	if g.mapping != nil && g.extent.Load() > end {
-		drop(g.mapping)
+// missedByWrite is missed for writes. A File with a tail is not mapped while tail.mu
+// is held: see missedWithTail.
+func (f *File) missedByWrite(file *os.File, calls int32) {
+	if f.tail == nil {
+		f.missed(file, calls)
 	}
 }
 
-// sawSize learns the size of the file.
-func (f *File) sawSize(size int64) {
-	if m := f.mapping.Load(); m != nil && m.extent.Load() > size {
-		drop(m)
+// sawEnd learns that the file ended at end, or before, when a call got there or asked
+// for its size.
+func (f *File) sawEnd(g glimpse, end int64) {
+	if g.mapping != nil && g.before > end {
+		drop(g.mapping)
 	}
 }
 
@@ -199,7 +202,7 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			}
 			return
 		}
-		m.onlyOwn = !trust.mincore
+		m.onlyOwn, m.sparing = !trust.mincore, trust.sparing
 	})
 	if controlErr != nil {
 		return nil, controlErr

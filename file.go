@@ -1,7 +1,6 @@
 package mmapio
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 	"math"
@@ -143,7 +142,8 @@ func finishOpen(file *os.File, err error, flag int, config config) (*File, error
 	}
 	f := newFile(file, flag, config)
 	if err := f.setInitialSize(); err != nil {
-		return nil, errors.Join(err, f.Close())
+		_ = f.Close() // nothing was written
+		return nil, err
 	}
 	return f, nil
 }
@@ -273,9 +273,10 @@ func (f *File) Stat() (fs.FileInfo, error) {
 		return nil, err
 	}
 	f.stamp()
+	g := glimpseOf(f.mapping.Load())
 	info, err := f.statTrimmed(file)
 	if err == nil {
-		f.sawSize(info.Size())
+		f.sawEnd(g, info.Size())
 	}
 	return info, err
 }
@@ -304,9 +305,10 @@ func (f *File) Truncate(size int64) error {
 	if err != nil {
 		return err
 	}
-	if err := f.settle(); err != nil {
+	if err := f.suspendTail(file); err != nil {
 		return err
 	}
+	defer f.resumeTail()
 	return f.shrink(file, size, func() error { return file.Truncate(size) })
 }
 
@@ -419,7 +421,10 @@ func (c rawConn) Write(f func(fd uintptr) (done bool)) error {
 // handOut makes the file ready for others to use its descriptor. Errors show in
 // what is done with the descriptor.
 func (f *File) handOut() {
-	f.settle()
+	f.stamp()
+	if file, err := f.inner(); err == nil {
+		_ = f.suspendTail(file) // for good
+	}
 	f.share()
 }
 

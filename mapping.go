@@ -29,6 +29,7 @@ type mapping struct {
 	slot    *atomic.Pointer[mapping] // where the mapping is in use
 	entry   *entry                   // its place in the registry
 	onlyOwn bool                     // mincore says nothing about this file
+	sparing bool                     // what was read need not be in memory: see trust
 	pins    atomic.Int64             // copies under way, with pinsCopies
 	gone    atomic.Bool              // unmapped, with pinsCopies
 }
@@ -146,13 +147,14 @@ func (m *mapping) covers(end int64) bool { return end <= int64(len(m.data)) }
 type glimpse struct {
 	*mapping
 	version uint32
+	before  int64 // the extent then
 }
 
 func glimpseOf(m *mapping) glimpse {
 	if m == nil {
 		return glimpse{}
 	}
-	return glimpse{m, m.version.Load()}
+	return glimpse{m, m.version.Load(), m.extent.Load()}
 }
 
 // grow notes that the file has been seen to have end bytes, which the window

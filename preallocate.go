@@ -18,6 +18,7 @@ type tail struct {
 	mu        sync.Mutex    // held to write at the end, and to trim
 	end       int64         // where the file ends, if there is a tail
 	filled    int64         // so far the tail is zeros in memory
+	suspended int           // calls that want the file as it is: no tail meanwhile
 	allocated atomic.Int64  // where the tail ends, or 0 where there is none; set under mu
 	changes   atomic.Uint32 // how often a tail came or went
 }
@@ -61,44 +62,45 @@ func (t *tail) hides() (end int64, ok bool) {
 	return t.end, t.allocated.Load() != 0
 }
 
-// writeAtEnd is Write, if that makes the file longer. It reports whether it wrote;
-// if not, nothing was changed but that a tail in the way was trimmed.
-func (f *File) writeAtEnd(file *os.File, b []byte) (n int, err error, done bool) {
-	f.tail.mu.Lock()
-	off := f.offset.Load()
-	if off < 0 && f.fetch(file) {
-		off = f.offset.Load()
-	}
-	end := off + int64(len(b))
-	if off >= 0 && end >= off && f.offset.CompareAndSwap(off, end) {
-		n, err, done = f.writeTail(file, b, off)
-		if n < len(b) {
-			f.offset.CompareAndSwap(end, off+int64(n))
+// writeWithTail is write for a file that may have a tail. All writes of the true path
+// happen under tail.mu then, so that none is made behind the back of who reckons where
+// the file ends.
+func (f *File) writeWithTail(file *os.File, b []byte) (n int, err error) {
+	t := f.tail
+	t.mu.Lock()
+	off, ok := f.claim(file)
+	if !ok {
+		defer t.mu.Unlock()
+		if err := f.trimLocked(file); err != nil {
+			return 0, err
 		}
-	} else {
-		err = f.trimLocked(file)
+		return f.writeThrough(file, b)
 	}
-	f.tail.mu.Unlock()
-	if done {
-		f.missedTail(file, off+int64(n))
+	n, err, done := f.writeTail(file, b, off)
+	f.release(off + int64(n))
+	if !done && err == nil {
+		n, err = f.writeThrough(file, b)
 	}
-	return n, err, done
+	t.mu.Unlock()
+	f.missedWithTail(file, off+int64(n))
+	return n, err
 }
 
-// writeAtTail is WriteAt, if that makes the file longer. It reports whether it
-// wrote; if not, nothing was changed but that a tail in the way was trimmed.
-func (f *File) writeAtTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
-	f.tail.mu.Lock()
-	n, err, done = f.writeTail(file, b, off)
-	f.tail.mu.Unlock()
-	if done {
-		f.missedTail(file, off+int64(n))
+// writeAtWithTail is writeAt for a file that may have a tail.
+func (f *File) writeAtWithTail(file *os.File, b []byte, off int64) (n int, err error) {
+	t := f.tail
+	t.mu.Lock()
+	n, err, done := f.writeTail(file, b, off)
+	if !done && err == nil {
+		n, err = f.writeAtThrough(file, b, off)
 	}
-	return n, err, done
+	t.mu.Unlock()
+	f.missedWithTail(file, off+int64(n))
+	return n, err
 }
 
-// missedTail sees to it that a file with a tail is mapped as far as end.
-func (f *File) missedTail(file *os.File, end int64) {
+// missedWithTail counts a write up to end that a mapping could have served.
+func (f *File) missedWithTail(file *os.File, end int64) {
 	if m := f.mapping.Load(); m == nil || !m.covers(end) {
 		f.missed(file, 1)
 	}
@@ -108,7 +110,7 @@ func (f *File) missedTail(file *os.File, end int64) {
 func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
 	t, end := f.tail, off+int64(len(b))
 	m := f.mapping.Load()
-	if len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
+	if t.suspended > 0 || len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
 		return 0, nil, false // nothing longer
 	}
 	if !f.reserveTail(file, off, end) {
@@ -204,6 +206,31 @@ func fill(file *os.File, from, to int64) error {
 		from += int64(n)
 	}
 	return nil
+}
+
+// suspendTail sees to it that there is no tail until resumeTail.
+func (f *File) suspendTail(file *os.File) error {
+	t := f.tail
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := f.trimLocked(file); err != nil {
+		return err
+	}
+	t.suspended++
+	return nil
+}
+
+func (f *File) resumeTail() {
+	t := f.tail
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.suspended--
 }
 
 // trim cuts the tail off, if there is one.

@@ -38,11 +38,10 @@ func (f *File) read(b []byte) (int, error) {
 			return len(b), nil
 		}
 	}
-	if f.tail != nil {
-		if err := f.trim(); err != nil {
-			return 0, err
-		}
+	if err := f.suspendTail(file); err != nil {
+		return 0, err
 	}
+	defer f.resumeTail()
 	start, by, err := f.borrow(file, true)
 	if err != nil {
 		return 0, err
@@ -52,8 +51,8 @@ func (f *File) read(b []byte) (int, error) {
 	if start != inKernel && (err == nil || err == io.EOF) {
 		end = start + int64(n)
 	}
-	strokes := f.giveBack(by, end)
-	if start == inKernel {
+	strokes, sure := f.giveBack(by, end)
+	if start == inKernel || !sure {
 		return n, err
 	}
 	if g.mapping != nil {
@@ -81,9 +80,10 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := f.trim(); err != nil {
+	if err := f.suspendTail(file); err != nil {
 		return 0, err
 	}
+	defer f.resumeTail()
 	var n int64
 	if readsOnce(w) && !kernelCopies(w) {
 		if n, err = f.handOver(file, w); err != nil {

@@ -1,6 +1,7 @@
 package mmapio
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -69,10 +70,12 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart && whence != io.SeekCurrent {
 		// The answer depends on the size of the file.
-		if err := f.trim(); err != nil {
+		if err := f.suspendTail(file); err != nil {
 			return 0, err
 		}
+		defer f.resumeTail()
 	}
+	g := glimpseOf(f.mapping.Load())
 	start, by, err := f.borrow(file, false)
 	if err != nil {
 		return 0, err
@@ -80,11 +83,11 @@ func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {
 	target, err := file.Seek(offset, whence)
 	if err == nil {
 		start = target
-		if whence == io.SeekEnd {
-			f.sawSize(target - offset)
-		}
 	}
 	f.giveBack(by, start)
+	if err == nil && whence == io.SeekEnd {
+		f.sawEnd(g, target-offset)
+	}
 	return target, err
 }
 
@@ -114,10 +117,13 @@ func (f *File) borrow(file *os.File, mayBlock bool) (start int64, by loan, err e
 }
 
 // giveBack ends what borrow began. The operation left the offset of the descriptor
-// at end, or where only the kernel knows. Of the operations that were not counted
-// yet, it returns how many there were: now and then several, mostly none, because
-// counting them one by one would cost as much as half of all this.
-func (f *File) giveBack(by loan, end int64) (uncounted int32) {
+// at end, or where only the kernel knows. It reports whether the operation did start
+// where borrow said: others may have moved a position that they had too.
+//
+// Of the operations that were not counted yet, it returns how many there were: now
+// and then several, mostly none, because counting them one by one would cost as much
+// as half of all this.
+func (f *File) giveBack(by loan, end int64) (uncounted int32, sure bool) {
 	p := &f.position
 	switch by {
 	case alone:
@@ -126,26 +132,40 @@ func (f *File) giveBack(by loan, end int64) (uncounted int32) {
 		}
 		p.kernel = end
 		f.release(end)
+		return uncounted, true
 	case lent:
-		f.take(end)
-		return 1
+		return 1, f.take(end)
 	}
-	return uncounted
+	return 0, false
 }
 
 // hold takes the position for a short operation on the descriptor, which is made to
 // stand there. It reports false, and has done nothing, while others have borrowed
 // the position.
 func (f *File) hold(file *os.File) (ok bool, err error) {
+	off, ok := f.claim(file)
+	if !ok {
+		return false, nil
+	}
+	if err := f.stand(file, off); err != nil {
+		f.release(off)
+		return false, err
+	}
+	return true, nil
+}
+
+// claim takes the position and returns it. release must follow. It reports false, and
+// has done nothing, while others have borrowed the position.
+func (f *File) claim(file *os.File) (off int64, ok bool) {
 	for {
 		switch off := f.offset.Load(); {
 		case off >= 0:
 			if f.offset.CompareAndSwap(off, held) {
-				return f.stand(file, off)
+				return off, true
 			}
 		case off == inKernel:
 			if !f.fetch(file) {
-				return false, nil
+				return 0, false
 			}
 		default:
 			f.position.mu.Lock()
@@ -155,18 +175,18 @@ func (f *File) hold(file *os.File) (ok bool, err error) {
 	}
 }
 
-// stand makes the descriptor stand at off, for who holds the position.
-func (f *File) stand(file *os.File, off int64) (ok bool, err error) {
+// stand makes the descriptor stand at off, for who holds the position. If the file is
+// closed that is no error here: the call that follows has its own to return.
+func (f *File) stand(file *os.File, off int64) error {
 	p := &f.position
 	if off == p.kernel {
-		return true, nil
+		return nil
 	}
-	if _, err := file.Seek(off, io.SeekStart); err != nil {
-		f.release(off)
-		return false, err
+	if _, err := file.Seek(off, io.SeekStart); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
 	}
 	p.kernel = off
-	return true, nil
+	return nil
 }
 
 // release ends what hold began, with the position now at to, or inKernel.
@@ -207,16 +227,15 @@ func (f *File) lend(file *os.File) (start int64, err error) {
 	for f.offset.Load() != inKernel {
 		f.awaitRelease()
 		if off := f.offset.Load(); off >= 0 && f.offset.CompareAndSwap(off, held) {
-			if off != p.kernel {
-				if _, err := file.Seek(off, io.SeekStart); err != nil {
-					f.offset.Store(off)
-					p.released.Broadcast()
-					return inKernel, err
-				}
-				p.kernel = off
+			err := f.stand(file, off)
+			if err == nil {
+				off = inKernel
 			}
-			f.offset.Store(inKernel)
+			f.offset.Store(off)
 			p.released.Broadcast()
+			if err != nil {
+				return inKernel, err
+			}
 		}
 	}
 	start = inKernel
@@ -229,17 +248,20 @@ func (f *File) lend(file *os.File) (start int64, err error) {
 }
 
 // take ends what lend began. The operation moved the offset of the descriptor to
-// end, or to where only the kernel knows.
-func (f *File) take(end int64) {
+// end, or to where only the kernel knows. It reports whether nobody else has had the
+// position meanwhile.
+func (f *File) take(end int64) (sure bool) {
 	p := &f.position
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lent--
+	sure = p.alone && p.lent == 0 && !p.shared.Load()
 	p.kernel = inKernel
-	if p.alone && p.lent == 0 && !p.shared.Load() {
+	if sure {
 		p.kernel = end
 		f.offset.Store(end)
 	}
+	return sure
 }
 
 // fetch asks the kernel for the position, so that it is a number again. It reports

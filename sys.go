@@ -41,6 +41,7 @@ var sys = struct {
 type trust struct {
 	mappings bool // mappings and system calls of all processes see the same bytes
 	mincore  bool // mincore tells which pages of the file are in memory
+	sparing  bool // reading a hole takes up memory through a mapping, but not in a system call
 }
 
 var (

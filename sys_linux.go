@@ -30,7 +30,7 @@ var trustedFileSystems = map[uint32]trust{
 	unix.XFS_SUPER_MAGIC:       {mappings: true, mincore: true},
 	unix.BTRFS_SUPER_MAGIC:     {mappings: true, mincore: true},
 	unix.F2FS_SUPER_MAGIC:      {mappings: true, mincore: true},
-	unix.TMPFS_MAGIC:           {mappings: true, mincore: true},
+	unix.TMPFS_MAGIC:           {mappings: true, mincore: true, sparing: true},
 	unix.RAMFS_MAGIC:           {mappings: true, mincore: true},
 	unix.MSDOS_SUPER_MAGIC:     {mappings: true, mincore: true},
 	unix.EXFAT_SUPER_MAGIC:     {mappings: true, mincore: true},

@@ -48,19 +48,22 @@ func (f *File) write(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if f.tail != nil {
-		if n, err, done := f.writeAtEnd(file, b); done || err != nil {
-			return n, err
-		}
-	}
 	m := f.mapping.Load()
-	g := glimpseOf(m)
 	if m != nil && m.writable && f.offset.Load() == inKernel && f.fetch(file) {
 		off := f.offset.Load()
 		if m.holds(off, len(b)) && f.offset.CompareAndSwap(off, off+int64(len(b))) {
 			return f.writeClaimed(m, b, off)
 		}
 	}
+	if f.tail != nil {
+		return f.writeWithTail(file, b)
+	}
+	return f.writeThrough(file, b)
+}
+
+// writeThrough writes b by a system call.
+func (f *File) writeThrough(file *os.File, b []byte) (int, error) {
+	g := glimpseOf(f.mapping.Load())
 	start, by, err := f.borrow(file, true)
 	if err != nil {
 		return 0, err
@@ -73,14 +76,14 @@ func (f *File) write(b []byte) (int, error) {
 	if start != inKernel && err == nil {
 		end = start + int64(n)
 	}
-	strokes := f.giveBack(by, end)
-	if start == inKernel {
+	strokes, sure := f.giveBack(by, end)
+	if start == inKernel || !sure {
 		return n, err
 	}
 	if g.mapping != nil {
 		f.sawWrite(file, g, start, n)
 	} else if strokes > 0 && n > 0 {
-		f.missed(file, strokes)
+		f.missedByWrite(file, strokes)
 	}
 	return n, err
 }
@@ -115,10 +118,13 @@ func (f *File) writeAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	if f.tail != nil {
-		if n, err, done := f.writeAtTail(file, b, off); done || err != nil {
-			return n, err
-		}
+		return f.writeAtWithTail(file, b, off)
 	}
+	return f.writeAtThrough(file, b, off)
+}
+
+// writeAtThrough writes b at off by a system call.
+func (f *File) writeAtThrough(file *os.File, b []byte, off int64) (int, error) {
 	g := glimpseOf(f.mapping.Load())
 	n, err := file.WriteAt(b, off)
 	f.sawWrite(file, g, off, n)
@@ -133,9 +139,10 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := f.trim(); err != nil {
+	if err := f.suspendTail(file); err != nil {
 		return 0, err
 	}
+	defer f.resumeTail()
 	if _, err := f.lend(file); err != nil {
 		return 0, err
 	}
@@ -157,9 +164,10 @@ func readFrom(file *os.File, r io.Reader) (int64, error) {
 		if err != nil || r.N <= 0 {
 			break
 		}
-		if err := source.trim(); err != nil {
+		if err := source.suspendTail(inner); err != nil {
 			return 0, err
 		}
+		defer source.resumeTail()
 		if _, err := source.lend(inner); err != nil {
 			return 0, err
 		}
