@@ -195,3 +195,12 @@ func Mappings() (inUse, all int) {
 
 // SizeOfFile is the size of a File itself.
 const SizeOfFile = unsafe.Sizeof(File{})
+
+// NoAddresses is an error that says that there is no room for another mapping.
+var NoAddresses error = noAddresses{}
+
+type noAddresses struct{}
+
+func (noAddresses) Error() string { return "no addresses left" }
+
+func (noAddresses) Is(target error) bool { return outOfAddresses(target) }

@@ -129,7 +129,10 @@ func TestCopiesRestorePanicOnFault(t *testing.T) {
 	}
 }
 
-func TestMustBeFaultPanicsAgain(t *testing.T) {
+func TestOtherPanicsGoOn(t *testing.T) {
+	m, _ := mapped(t, int64(pageSize), false)
+	before := debug.SetPanicOnFault(false)
+	defer debug.SetPanicOnFault(before)
 	for _, cause := range []any{"text", errors.New("an error"), 7} {
 		func() {
 			defer func() {
@@ -137,12 +140,12 @@ func TestMustBeFaultPanicsAgain(t *testing.T) {
 					t.Errorf("recovered %v, want %v", got, cause)
 				}
 			}()
-			mustBeFault(cause)
+			m.pin() // as before a copy
+			m.faulted(false, cause)
 			t.Errorf("%v was taken for a fault", cause)
 		}()
 	}
 	// A programmer's mistake is a runtime.Error too, but no fault.
-	m, _ := mapped(t, int64(pageSize), false)
 	defer func() {
 		if _, ok := recover().(runtime.Error); !ok {
 			t.Error("an offset outside the window did not panic")
