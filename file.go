@@ -174,7 +174,8 @@ func NewFile(fd uintptr, name string, options ...Option) *File {
 //
 // FromFile returns [os.ErrInvalid] when file is nil, and an error of type
 // [*fs.PathError] when an option cannot be honoured; file is then unchanged and
-// still the caller's.
+// still the caller's. Windows does not tell what a handle was opened for: Mode is
+// ReadWrite there, and what the handle does not allow is an error when it is tried.
 func FromFile(file *os.File, options ...Option) (*File, error) {
 	if file == nil {
 		return nil, os.ErrInvalid
