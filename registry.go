@@ -274,8 +274,8 @@ func retireBeyond(info fs.FileInfo, size int64) {
 // The kernel takes pages away without a word. Copies that hit such a page show as
 // major faults of the process.
 const (
-	readsPerCheck   = 256
-	tolerableFaults = 8
+	readsPerCheck   = 64
+	tolerableFaults = 3
 	shortestWatch   = 50 * time.Millisecond
 	longestWatch    = time.Second
 )
