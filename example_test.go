@@ -1,0 +1,344 @@
+package mmapio_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/mmapio/mmapio"
+)
+
+// temporaryFolder makes a folder for an example, and returns a function that
+// removes it.
+func temporaryFolder() (dir string, remove func()) {
+	dir, err := os.MkdirTemp("", "mmapio-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	return dir, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// A File is used as an os.File is: the same calls, the same results.
+func Example() {
+	dir, remove := temporaryFolder()
+	defer remove()
+
+	f, err := mmapio.Create(filepath.Join(dir, "counters"), mmapio.WithSize(1<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("in place"), 4096); err != nil {
+		log.Fatal(err)
+	}
+	b := make([]byte, 8)
+	if _, err := f.ReadAt(b, 4096); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", b)
+
+	n, err := f.ReadAt(b, 1<<20-3)
+	fmt.Println(n, err)
+
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// in place
+	// 3 EOF
+}
+
+func ExampleOpen() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	name := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(name, []byte("first line\nsecond line\n"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	f, err := mmapio.Open(name)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(string(text))
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// first line
+	// second line
+}
+
+// Errors are those of package os.
+func ExampleOpen_error() {
+	dir, remove := temporaryFolder()
+	defer remove()
+
+	_, err := mmapio.Open(filepath.Join(dir, "missing"))
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		fmt.Println(pathError.Op, filepath.Base(pathError.Path))
+	}
+	// Output:
+	// true
+	// open missing
+}
+
+// A file of fixed-size slots starts out as long as it will be.
+func ExampleCreate() {
+	dir, remove := temporaryFolder()
+	defer remove()
+
+	const slot = 64
+	f, err := mmapio.Create(filepath.Join(dir, "slots"), mmapio.WithSize(1000*slot))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("slot 999"), 999*slot); err != nil {
+		log.Fatal(err)
+	}
+	size, err := f.Size()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(size, f.Mode())
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: 64000 read-write
+}
+
+func ExampleOpenFile_append() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	name := filepath.Join(dir, "access.log")
+
+	for _, line := range []string{"one request\n", "another request\n"} {
+		f, err := mmapio.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if _, err := f.WriteString(line); err != nil {
+			f.Close() // ignore the error; the one of the write is of interest
+			log.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(string(text))
+	// Output:
+	// one request
+	// another request
+}
+
+// The Reader, Seeker and Writer of a File share one position; io.SectionReader
+// gives each reader its own.
+func ExampleFile_ReadAt() {
+	dir, remove := temporaryFolder()
+	defer remove()
+
+	f, err := mmapio.Create(filepath.Join(dir, "records"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteString("alphabravocharlie"); err != nil {
+		log.Fatal(err)
+	}
+	for _, section := range []*io.SectionReader{
+		io.NewSectionReader(f, 10, 7),
+		io.NewSectionReader(f, 0, 5),
+	} {
+		text, err := io.ReadAll(section)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(string(text))
+	}
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// charlie
+	// alpha
+}
+
+// A hash is handed the bytes of the file as they lie in memory.
+func ExampleFile_WriteTo() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	name := filepath.Join(dir, "data")
+	if err := os.WriteFile(name, bytes.Repeat([]byte("mmapio\n"), 100_000), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	f, err := mmapio.Open(name)
+	if err != nil {
+		log.Fatal(err)
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, f) // calls f.WriteTo(h)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d bytes\n%x\n", n, h.Sum(nil))
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// 700000 bytes
+	// d5e5fc30f86d1e7a1159b004d5d192db7ac5b4221f8a09f80a3e84564fec14f8
+}
+
+// A log that grows in steps of a MiB. Its size is what was written.
+func ExampleWithPreallocate() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	name := filepath.Join(dir, "journal")
+
+	f, err := mmapio.Create(name, mmapio.WithPreallocate(1<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i := range 1000 {
+		if _, err := fmt.Fprintf(f, "entry %3d\n", i); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Size())
+	// Output: 10000
+}
+
+// A program that has an os.File can have it mapped for a while.
+func ExampleFromFile() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	file, err := os.Create(filepath.Join(dir, "data"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := file.WriteString("written by os"); err != nil {
+		log.Fatal(err)
+	}
+
+	f, err := mmapio.FromFile(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Do not use file now: it belongs to f.
+	if _, err := f.WriteString(", then by mmapio"); err != nil {
+		log.Fatal(err)
+	}
+	file, err = f.Detach()
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// And it goes on where f was.
+	if _, err := file.WriteString(", then by os again"); err != nil {
+		log.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "data"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(text))
+	// Output: written by os, then by mmapio, then by os again
+}
+
+// A File that was detached is closed; the os.File is not.
+func ExampleFile_Detach() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	f, err := mmapio.Create(filepath.Join(dir, "data"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteString("0123456789"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.Seek(4, io.SeekStart); err != nil {
+		log.Fatal(err)
+	}
+
+	file, err := f.Detach()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = f.Read(make([]byte, 1))
+	fmt.Println(errors.Is(err, fs.ErrClosed))
+	rest, err := io.ReadAll(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(rest))
+	if err := file.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// true
+	// 456789
+}
+
+// Some functions want an os.File and nothing else.
+func ExampleFile_OSFile() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	f, err := mmapio.Create(filepath.Join(dir, "report"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteString("head\n"); err != nil {
+		log.Fatal(err)
+	}
+
+	stdout := os.Stdout
+	os.Stdout = f.OSFile() // so also cmd.Stdout of an exec.Cmd
+	fmt.Println("body")
+	os.Stdout = stdout
+
+	// What was written through it has moved the position of f as well.
+	if _, err := f.WriteString("foot\n"); err != nil {
+		log.Fatal(err)
+	}
+	text := make([]byte, 15)
+	if _, err := f.ReadAt(text, 0); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(string(text))
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// head
+	// body
+	// foot
+}
