@@ -34,12 +34,10 @@ func (f *File) writeClaimed(m *mapping, b []byte, off int64) (int, error) {
 	if f.store(m, b, off) {
 		return len(b), nil
 	}
-	n, err := f.writeAt(b, off)
-	if n < len(b) {
-		// Put the position back, unless somebody moved it on meanwhile.
-		f.offset.CompareAndSwap(off+int64(len(b)), off+int64(n))
+	if f.offset.CompareAndSwap(off+int64(len(b)), off) {
+		return f.write(b)
 	}
-	return n, err
+	return f.writeAt(b, off) // somebody has moved the position on meanwhile
 }
 
 // write is the true path of Write.
