@@ -12,15 +12,23 @@ import (
 // tail is the space behind the end of a file that was allocated ahead. While there
 // is some, the operating system's idea of the size is too large, and the end of the
 // file is kept here. Who needs the true size trims the tail first.
+//
+// Most appends are stored through the mapping without mu, which raises its extent. So
+// the file ends at the extent of that mapping or at end, whichever is further. Whoever
+// is about to take the room away or to look for the end notes a change first, and an
+// append that finds one afterwards is made again under mu.
 type tail struct {
 	step int64
 
-	mu        sync.Mutex    // held to write at the end, and to trim
-	end       int64         // where the file ends, if there is a tail
-	filled    int64         // so far the tail is zeros in memory
-	suspended int           // calls that want the file as it is: no tail meanwhile
-	allocated atomic.Int64  // where the tail ends, or 0 where there is none; set under mu
-	changes   atomic.Uint32 // how often a tail came or went
+	changes atomic.Uint32           // how often the tail, or what is said of it here, changed
+	mapped  atomic.Pointer[mapping] // what appends are stored to; set under mu
+	room    atomic.Int64            // so far they may be stored without mu
+
+	mu        sync.Mutex   // held to write at the end by other ways, and to trim
+	end       int64        // where the file ends at least, if there is a tail
+	filled    int64        // so far the tail is zeros in memory
+	suspended int          // calls that want the file as it is: no tail meanwhile
+	allocated atomic.Int64 // where the tail ends, or 0 where there is none; set under mu
 }
 
 const (
@@ -59,13 +67,62 @@ func (t *tail) hides() (end int64, ok bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.end, t.allocated.Load() != 0
+	return t.endNow(), t.allocated.Load() != 0
+}
+
+// endNow returns where the file ends, if there is a tail. The caller holds mu.
+func (t *tail) endNow() int64 {
+	if m := t.mapped.Load(); m != nil {
+		t.end = max(t.end, m.extent.Load())
+	}
+	return t.end
+}
+
+// open lets appends be stored to m as far as the tail is filled, or nowhere if m is
+// nil. The caller holds mu.
+func (t *tail) open(m *mapping) {
+	if t.mapped.Load() != m {
+		t.room.Store(0)
+		t.changes.Add(1)
+		t.endNow()
+		t.mapped.Store(m)
+	}
+	if m != nil {
+		t.room.Store(t.filled)
+	}
+}
+
+// appendInPlace is Write, if all it needs is room in the tail. It reports whether it
+// was; if not, nothing was done.
+func (f *File) appendInPlace(file *os.File, b []byte) (n int, err error, done bool) {
+	t := f.tail
+	changes := t.changes.Load()
+	m, off := t.mapped.Load(), f.offset.Load()
+	end := off + int64(len(b))
+	if m == nil || len(b) == 0 || off < 0 || end < off || end > t.room.Load() || !f.offset.CompareAndSwap(off, end) {
+		return 0, nil, false
+	}
+	g := glimpseOf(m)
+	if f.store(m, b, off) {
+		g.grow(end)
+		if t.changes.Load() == changes && m.extent.Load() >= end {
+			return len(b), nil, true
+		}
+	}
+	n, err = f.writeAtWithTail(file, b, off)
+	if n < len(b) {
+		f.offset.CompareAndSwap(end, off+int64(n))
+	}
+	return n, err, true
 }
 
 // writeWithTail is write for a file that may have a tail. All writes of the true path
 // happen under tail.mu then, so that none is made behind the back of who reckons where
 // the file ends.
 func (f *File) writeWithTail(file *os.File, b []byte) (n int, err error) {
+	if n, err, done := f.appendInPlace(file, b); done {
+		return n, err
+	}
 	t := f.tail
 	t.mu.Lock()
 	off, ok := f.claim(file)
@@ -121,6 +178,7 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 	}
 	if m != nil && m.writable && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
 		n = len(b)
+		t.open(m)
 	} else {
 		n, err = file.WriteAt(b, off)
 		end = off + int64(n)
@@ -142,7 +200,7 @@ func (f *File) fillTail(file *os.File, m *mapping, end int64) bool {
 	if end <= t.filled {
 		return true
 	}
-	from := max(t.filled, t.end)
+	from := max(t.filled, t.endNow())
 	to := max(min((from+fillAhead)&^(fillAhead-1), t.allocated.Load()), end)
 	if !m.covers(to) {
 		to = end
@@ -172,7 +230,7 @@ func (f *File) reserveTail(file *os.File, off, end int64) bool {
 		t.end = allocated
 		t.filled = allocated
 	}
-	if off > t.end {
+	if off > max(t.endNow(), t.filled) {
 		return false
 	}
 	if end <= allocated {
@@ -253,7 +311,8 @@ func (f *File) trimLocked(file *os.File) error {
 	if t.allocated.Load() == 0 {
 		return nil
 	}
-	end := t.end
+	t.open(nil)
+	end := t.endNow()
 	if err := f.shrink(file, end, func() error { return file.Truncate(end) }); err != nil {
 		return err
 	}
@@ -261,6 +320,7 @@ func (f *File) trimLocked(file *os.File) error {
 		m.known.forgetFrom(uint64(end))
 	}
 	t.allocated.Store(0)
+	t.filled = 0
 	t.changes.Add(1)
 	return nil
 }
