@@ -39,7 +39,7 @@ const (
 	largestFilling = 64 << 20
 )
 
-var zeros [64 << 10]byte
+var zeros [fillAhead]byte
 
 // readAt is os.File.ReadAt, ending at the end of the file and not of its tail.
 func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
