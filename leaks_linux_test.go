@@ -197,7 +197,7 @@ func TestSpaceOfRemovedFileIsFreed(t *testing.T) {
 		if err := unix.Statfs(dir, &stat); err != nil {
 			t.Fatal(err)
 		}
-		return int64(stat.Bavail) * stat.Bsize
+		return int64(stat.Bavail) * int64(stat.Bsize)
 	}
 	before := free()
 	name := filepath.Join(dir, "file")
