@@ -83,6 +83,11 @@ var kernelCopies = []kernelCopy{
 	{"from a File to a File", func(t *testing.T, source, target file, _ string, n int64) {
 		mustCopy(t, target, part(source, n), n)
 	}},
+	{"from a File, asked for by the target", func(t *testing.T, source, target file, _ string, n int64) {
+		if got, err := target.ReadFrom(part(source, n)); got != n || err != nil {
+			t.Errorf("copied %d of %d, %v", got, n, err)
+		}
+	}},
 	{"to TCP", func(t *testing.T, source, _ file, dir string, n int64) {
 		near, wait := drainedPair(t, "tcp", dir)
 		mustCopy(t, near, part(source, n), n)

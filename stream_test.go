@@ -968,3 +968,39 @@ func streamInto(r *streamRun, source streamSource, c intoCase, copy streamCopy) 
 	end()
 	r.noteFile("target", f)
 }
+
+// The space that was allocated ahead of a growing file is in no stream from it,
+// and in the way of none into it.
+func TestStreamPreallocated(t *testing.T) {
+	ways := []streamWay{preallocating, {name: "WithPreallocate handed out", growing: preallocating.growing, share: true}}
+	for _, sink := range streamSinks {
+		t.Run(sink.name, func(t *testing.T) {
+			compareStreams(t, t.TempDir(), ways, sink.name, func(r *streamRun) {
+				r.create("source", nil)
+				f := r.start("source", os.O_RDWR, 0)
+				end := func() {}
+				for i := range 3 { // grown by itself, then by a stream, then read by one, each time
+					n, err := f.Write(cachedPattern(1000, i))
+					r.note("%d, %s", n, r.describe(err))
+					r.guarded(func() (int64, error) { return io.Copy(f, readerOnly{bytes.NewReader(cachedPattern(50_000, i))}) })
+					n, err = f.WriteAt(cachedPattern(1000, i), int64(i+1)*70_000) // leaves a hole
+					r.note("%d, %s", n, r.describe(err))
+					n, err = f.WriteAt(cachedPattern(1000, i), int64(i+1)*70_000+1000)
+					r.note("%d, %s", n, r.describe(err))
+					w := io.Writer(&bytes.Buffer{})
+					if i == 2 {
+						w, end = sink.open(r)
+					}
+					r.guarded(func() (int64, error) { return io.Copy(w, f) })
+				}
+				end()
+				n, err := f.Write(cachedPattern(1000, 4))
+				r.note("%d, %s", n, r.describe(err))
+				at, err := f.Seek(1000, io.SeekStart)
+				r.note("%d, %s", at, r.describe(err))
+				r.guarded(func() (int64, error) { return io.CopyN(&bytes.Buffer{}, f, 1<<20) })
+				r.noteFile("source", f)
+			})
+		})
+	}
+}
