@@ -886,8 +886,8 @@ func randomList(seed uint64, mode int, operations int) operationList {
 func differentialEffort(t *testing.T) (seed uint64, lists int, until time.Time) {
 	t.Helper()
 	seed, lists = 1, 16
-	if testing.Short() {
-		lists = 6
+	if testing.Short() || runtime.GOOS == "windows" {
+		lists = 4
 	}
 	if text := os.Getenv("MMAPIO_LONG"); text != "" {
 		d, err := time.ParseDuration(text)

@@ -187,7 +187,7 @@ func TestOpenSocket(t *testing.T) {
 		t.Skipf("no sockets in the file system here: %v", err)
 	}
 	defer listener.Close()
-	s := &side{dir: dir}
+	s := &side{dir: filepath.Clean(dir)}
 	for _, flag := range []int{os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_CREATE | os.O_TRUNC} {
 		want, wantErr := os.OpenFile(path, flag, 0)
 		got, gotErr := mmapio.OpenFile(path, flag, 0)

@@ -75,7 +75,7 @@ type side struct {
 func osSide(dir string) *side {
 	return &side{
 		name: "os",
-		dir:  dir,
+		dir:  filepath.Clean(dir),
 		open: func(name string, flag int, perm fs.FileMode) (file, error) {
 			f, err := os.OpenFile(name, flag, perm)
 			if f == nil {
@@ -91,7 +91,7 @@ func osSide(dir string) *side {
 func mmapioSide(dir string, options ...mmapio.Option) *side {
 	return &side{
 		name: "mmapio",
-		dir:  dir,
+		dir:  filepath.Clean(dir),
 		open: func(name string, flag int, perm fs.FileMode) (file, error) {
 			f, err := mmapio.OpenFile(name, flag, perm, options...)
 			if f == nil {
