@@ -1,8 +1,10 @@
 package mmapio
 
 import (
+	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +19,8 @@ type cache struct {
 	regular  atomic.Bool  // it is known to be a regular file: reads and writes are short
 	closed   atomic.Bool  // set under registry.mu
 
-	stored atomic.Bool // bytes were stored through the mapping since the file was stamped
+	stored atomic.Bool  // bytes were stored through the mapping since the file was stamped
+	before atomic.Int64 // its modification time when the first of them was
 	timer  atomic.Pointer[time.Timer]
 }
 
@@ -132,10 +135,11 @@ func (f *File) missed(file *os.File, calls int32) {
 
 // remap maps the file in place of the mapping it has, if any.
 func (f *File) remap(file *os.File) bool {
-	cuts, ok := beginMapping()
+	by, ok := beginMapping()
 	if !ok {
 		return false
 	}
+	defer endMapping(by)
 	info, err := file.Stat()
 	if err != nil {
 		return false
@@ -144,9 +148,10 @@ func (f *File) remap(file *os.File) bool {
 		f.cache.refused.Store(true)
 		return false
 	}
+	by.identify(info)
 	f.cache.regular.Store(true)
 	size, old := info.Size(), f.mapping.Load()
-	if end, ok := f.tail.hides(); ok {
+	if end, ok := f.tail.hides(file); ok {
 		size = min(size, end)
 	}
 	if size == 0 || old != nil && old.extent.Load() == size {
@@ -162,7 +167,7 @@ func (f *File) remap(file *os.File) bool {
 	if old != nil {
 		m.known.inherit(&old.known)
 	}
-	if !publish(m, &f.mapping, info, cuts, &f.cache.closed) {
+	if !publish(m, &f.mapping, by, &f.cache.closed) {
 		m.retire()
 		return false
 	}
@@ -237,13 +242,27 @@ func (f *File) store(m *mapping, b []byte, off int64) bool {
 
 // stampSoon sees to it that the modification time is moved.
 func (f *File) stampSoon() {
-	if f.cache.stored.CompareAndSwap(false, true) {
-		f.cache.timer.Store(time.AfterFunc(stampAfter, f.stamp))
+	if !f.cache.stored.CompareAndSwap(false, true) {
+		return
 	}
+	if file, err := f.inner(); err == nil {
+		f.cache.before.Store(modified(file))
+	}
+	f.cache.timer.Store(time.AfterFunc(stampAfter, f.stamp))
+}
+
+// modified returns the modification time of the file, or 0.
+func modified(file *os.File) int64 {
+	info, err := file.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.ModTime().UnixNano()
 }
 
 // stamp moves the modification time if bytes were stored through the mapping: the
-// kernel does that for system calls only. It is best effort.
+// kernel does that for system calls only. It is best effort. A time that somebody has
+// set to the past meanwhile is left alone.
 func (f *File) stamp() {
 	if !f.cache.stored.Swap(false) {
 		return
@@ -251,16 +270,11 @@ func (f *File) stamp() {
 	if timer := f.cache.timer.Swap(nil); timer != nil {
 		timer.Stop()
 	}
-	if file, err := f.inner(); err == nil {
-		_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) })
+	file, err := f.inner()
+	if err != nil || modified(file) < f.cache.before.Load() {
+		return
 	}
-}
-
-// settle makes the file what it seems to be through this File: its size without
-// the preallocated tail, its modification time after the last store.
-func (f *File) settle() error {
-	f.stamp()
-	return f.trim()
+	_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) })
 }
 
 // writeBack hands what was stored through the mapping to the kernel, where
@@ -276,24 +290,54 @@ func (f *File) writeBack() error {
 		}
 		defer m.unpin()
 	}
-	if err := sys.writeBack(m.address(), uintptr(m.extent.Load())); err != nil {
+	err := sys.writeBack(m.address(), uintptr(m.extent.Load()))
+	runtime.KeepAlive(m)
+	if err != nil {
 		return &fs.PathError{Op: "sync", Path: f.Name(), Err: err}
 	}
 	return nil
 }
 
-// shrink runs change, which sets the size of the file.
-func (f *File) shrink(file *os.File, size int64, change func() error) error {
+// resize sets the size of the file. All that map it in this process know.
+func (f *File) resize(file *os.File, size int64) error {
 	if size < 0 {
-		return change()
+		return file.Truncate(size)
 	}
-	return cut(size, file.Stat, change)
+	info, err := file.Stat()
+	if err != nil {
+		return file.Truncate(size) // which has its own error
+	}
+	return cut(size, info, func() error { return file.Truncate(size) })
 }
 
-// openTruncating is os.OpenFile with a flag that cuts the file, which those who have
-// it mapped must know before.
-func openTruncating(name string, flag int, perm fs.FileMode) (file *os.File, err error) {
-	err = cut(0, func() (fs.FileInfo, error) { return os.Stat(name) }, func() (err error) {
+// openTruncating is os.OpenFile with a flag that cuts the file. Nothing can be lost by
+// telling others afterwards: no page is left that a copy could hit.
+func openTruncating(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	file, err := os.OpenFile(name, flag, perm)
+	if err != nil && mustUnmapToResize && registry.inUse.Load() > 0 {
+		file, err = openUnmapped(name, flag, perm, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		_ = cut(0, info, func() error { return nil })
+	}
+	return file, nil
+}
+
+// openUnmapped tries to open a file again after those who map it have let go of it.
+func openUnmapped(name string, flag int, perm fs.FileMode, first error) (*os.File, error) {
+	other, err := os.Open(name)
+	if err != nil {
+		return nil, first
+	}
+	info, err := other.Stat()
+	if err := errors.Join(err, other.Close()); err != nil {
+		return nil, first
+	}
+	var file *os.File
+	err = cut(0, info, func() (err error) {
 		file, err = os.OpenFile(name, flag, perm)
 		return err
 	})

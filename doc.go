@@ -60,13 +60,18 @@
 //
 //   - A type switch or a parameter of type *os.File does not know it. [File.OSFile]
 //     returns the one inside; [os/exec] needs it to hand a descriptor down.
-//   - After another process has made a mapped file shorter, bytes between the new
-//     end and the end of the page it lies in can be read as zeros, or written to no
+//   - After another process, or this one around this package, has made a mapped file
+//     shorter, bytes between the new end and the end of the page it lies in can be read as zeros, or written to no
 //     effect, until this File is asked for the size, reads up to the new end or is
 //     used outside its mapping. Whole pages behind the new end are seen to be gone at
 //     once, and so are all cuts made by this process through this package.
 //   - Stores that are under way while another goroutine stores to the same bytes are
 //     not serialised by the kernel.
+//   - Copies from and to a mapping do not move the access time, make no event for
+//     inotify and its like, and take no capabilities or setuid bits away from a file;
+//     files that have such bits when they are mapped are written by system calls.
+//   - A modification time that is set to the past right after a store stays; one that
+//     is set to any other time before Stat, Sync or Close may be moved once more.
 //   - A hash that is being handed mapped bytes by [File.WriteTo] when somebody cuts
 //     the file ends with a [*FaultError].
 //   - With [WithPreallocate], others see a longer file for a while.

@@ -98,14 +98,15 @@ func Create(name string, options ...Option) (*File, error) {
 // same flags, same permissions, same errors of type [*fs.PathError].
 //
 // An option that cannot be honoured is an error of type [*fs.PathError] too; it
-// is returned before the file is opened or created.
+// is returned before the file is opened or created. Only that a file system refuses
+// the size of [WithSize] is found out afterwards; the file is closed then.
 func OpenFile(name string, flag int, perm fs.FileMode, options ...Option) (*File, error) {
 	config, err := newConfig(name, flag, options)
 	if err != nil {
 		return nil, err
 	}
 	var file *os.File
-	if flag&os.O_TRUNC != 0 && registry.inUse.Load() > 0 {
+	if flag&os.O_TRUNC != 0 {
 		file, err = openTruncating(name, flag, perm)
 	} else {
 		file, err = os.OpenFile(name, flag, perm)
@@ -132,7 +133,11 @@ func CreateTemp(dir, pattern string, options ...Option) (*File, error) {
 		return nil, err
 	}
 	file, err := os.CreateTemp(dir, pattern)
-	return finishOpen(file, err, os.O_RDWR, config)
+	f, finishErr := finishOpen(file, err, os.O_RDWR, config)
+	if finishErr != nil && err == nil {
+		_ = os.Remove(file.Name())
+	}
+	return f, finishErr
 }
 
 // finishOpen makes a File of what opening one returned.
@@ -149,17 +154,24 @@ func finishOpen(file *os.File, err error, flag int, config config) (*File, error
 }
 
 // NewFile returns a File for the open descriptor fd, as [os.NewFile] does. It
-// returns nil when fd is not a descriptor, or when an option cannot be honoured.
+// returns nil when fd is not a descriptor, or when an option cannot be honoured; if
+// that is a size which the file system refuses, fd is closed.
 //
 // A descriptor that comes from elsewhere may be shared with other processes, so
 // its own offset stays in use: see [File.Fd].
 func NewFile(fd uintptr, name string, options ...Option) *File {
+	flag := flagsOf(fd)
+	config, err := newConfig(name, flag, options)
+	if err != nil {
+		return nil
+	}
 	file := os.NewFile(fd, name)
 	if file == nil {
 		return nil
 	}
-	f, err := FromFile(file, options...)
+	f, err := adopt(file, flag, config)
 	if err != nil {
+		_ = file.Close()
 		return nil
 	}
 	return f
@@ -180,11 +192,19 @@ func FromFile(file *os.File, options ...Option) (*File, error) {
 	if file == nil {
 		return nil, os.ErrInvalid
 	}
-	flag := flagsOf(file)
+	var flag int
+	if control(file, func(fd uintptr) { flag = flagsOf(fd) }) != nil {
+		flag = os.O_RDWR // closed: every call says so
+	}
 	config, err := newConfig(file.Name(), flag, options)
 	if err != nil {
 		return nil, err
 	}
+	return adopt(file, flag, config)
+}
+
+// adopt makes a File of a file that others may share.
+func adopt(file *os.File, flag int, config config) (*File, error) {
 	f := newFile(file, flag, config)
 	f.share()
 	if err := f.setInitialSize(); err != nil {
@@ -197,7 +217,9 @@ func newFile(file *os.File, flag int, config config) *File {
 	f := &File{config: config, mode: modeOf(flag), flag: flag}
 	f.file.Store(file)
 	if config.preallocate > 0 {
-		f.tail = &tail{step: config.preallocate}
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			f.tail = &tail{step: config.preallocate}
+		}
 	}
 	if !supportsMapping || config.mapping == MapNever || f.mode == WriteOnly || flag&unmappableFlags != 0 {
 		f.cache.refused.Store(true)
@@ -251,12 +273,14 @@ func (f *File) Mode() Mode {
 	return f.mode
 }
 
-// Size returns the length of the file in bytes, as the operating system knows it
-// at the moment of the call. The error is that of [File.Stat].
+// Size returns the length of the file in bytes at the moment of the call, without what
+// is preallocated behind its end. The error is that of [File.Stat].
 func (f *File) Size() (int64, error) {
 	if f != nil {
-		if end, ok := f.tail.hides(); ok {
-			return end, nil
+		if file := f.file.Load(); file != nil && !f.cache.closed.Load() {
+			if end, ok := f.tail.hides(file); ok {
+				return end, nil
+			}
 		}
 	}
 	info, err := f.Stat()
@@ -289,7 +313,8 @@ func (f *File) Sync() error {
 	if err != nil {
 		return err
 	}
-	if err := f.settle(); err != nil {
+	f.stamp()
+	if err := f.trim(); err != nil {
 		return err
 	}
 	if err := f.writeBack(); err != nil {
@@ -310,7 +335,7 @@ func (f *File) Truncate(size int64) error {
 		return err
 	}
 	defer f.resumeTail()
-	return f.shrink(file, size, func() error { return file.Truncate(size) })
+	return f.resize(file, size)
 }
 
 // Close closes the file, as [os.File.Close] does: reads and writes that are
@@ -322,7 +347,8 @@ func (f *File) Close() error {
 		return err
 	}
 	withdraw(&f.mapping, &f.cache.closed)
-	err = f.settle()
+	f.stamp()
+	err = f.suspendTail(file) // for good
 	if closeErr := file.Close(); closeErr != nil {
 		return closeErr
 	}
@@ -341,7 +367,8 @@ func (f *File) Detach() (*os.File, error) {
 		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: fs.ErrClosed}
 	}
 	withdraw(&f.mapping, &f.cache.closed)
-	if err := f.settle(); err != nil {
+	f.stamp()
+	if err := f.suspendTail(file); err != nil {
 		return nil, err
 	}
 	f.share()

@@ -52,9 +52,17 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 	}
 	var open window
 	defer func() { open.close() }()
+	cuts := registry.cuts.Load()
 	for !f.cache.closed.Load() {
+		if now := registry.cuts.Load(); now != cuts {
+			cuts = now
+			open.close()
+			if info, err = file.Stat(); err != nil {
+				break
+			}
+		}
 		off := f.offset.Load()
-		if off == inKernel || off >= info.Size() {
+		if off < 0 || off >= info.Size() {
 			break
 		}
 		if off < open.from || off >= open.to {

@@ -31,6 +31,7 @@ type mapping struct {
 	onlyOwn bool                     // mincore says nothing about this file
 	sparing bool                     // what was read need not be in memory: see trust
 	pins    atomic.Int64             // copies under way, with pinsCopies
+	going   atomic.Bool              // being unmapped, with pinsCopies
 	gone    atomic.Bool              // unmapped, with pinsCopies
 }
 
@@ -93,6 +94,9 @@ func (m *mapping) load(b []byte, off int64) (ok bool) {
 // copyIn copies b to off, where there must be room for it inside the window. It
 // reports whether it did; if not, a part may have been stored.
 func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
+	if !m.covers(off + int64(len(b))) {
+		return false
+	}
 	if pinsCopies && !m.pin() {
 		return false
 	}
@@ -178,7 +182,13 @@ func (g glimpse) grow(end int64) {
 // the mapping reaches further and must be retired.
 func (m *mapping) cutTo(size int64) bool {
 	m.version.Add(1) // first: see grow
-	return m.extent.Load() > size
+	extent := m.extent.Load()
+	if extent > size {
+		return true
+	}
+	// A byte less is known now: whoever is about to grow the extent has to look again.
+	m.extent.CompareAndSwap(extent, max(extent-1, 0))
+	return false
 }
 
 // retire makes the memory of the mapping inaccessible and lets go of the file. The
@@ -212,9 +222,10 @@ func (m *mapping) unpin() {
 }
 
 func (m *mapping) unmapOnce() {
-	if m.gone.CompareAndSwap(false, true) {
+	if m.going.CompareAndSwap(false, true) {
 		m.entry.unmapped.Store(true)
 		_ = sys.unmap(m.address(), uintptr(len(m.data)))
+		m.gone.Store(true)
 	}
 }
 

@@ -62,8 +62,13 @@ func WithSize(size int64) Option {
 // end allocates that much ahead, so that the following ones are stored through
 // the mapping without a system call and cannot meet a full disk. Other processes
 // see the longer file meanwhile, its tail zero; this File does not. The tail is
-// cut off by Stat, Sync, Truncate, Close, and when the descriptor is handed
-// out; a process that is killed leaves it.
+// cut off by Stat, Sync, Truncate, ReadFrom, WriteTo, Seek from the end, Close, by a
+// Read that needs a system call, and for good when the descriptor is handed out. A
+// process that is killed, and a File that is not closed, leave it. Where so much
+// cannot be allocated, steps become shorter.
+//
+// Only regular files have a tail. A File of [FromFile] or [NewFile] preallocates for
+// WriteAt alone.
 //
 // It is for files that only one File grows at a time. The default is 0: the file
 // is never longer than what was written. A negative step is an error, and so is

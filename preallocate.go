@@ -12,23 +12,15 @@ import (
 // tail is the space behind the end of a file that was allocated ahead. While there
 // is some, the operating system's idea of the size is too large, and the end of the
 // file is kept here. Who needs the true size trims the tail first.
-//
-// Most appends are stored through the mapping without mu, which raises its extent. So
-// the file ends at the extent of that mapping or at end, whichever is further. Whoever
-// is about to take the room away or to look for the end notes a change first, and an
-// append that finds one afterwards is made again under mu.
 type tail struct {
-	step int64
-
-	changes atomic.Uint32           // how often the tail, or what is said of it here, changed
-	mapped  atomic.Pointer[mapping] // what appends are stored to; set under mu
-	room    atomic.Int64            // so far they may be stored without mu
-
-	mu        sync.Mutex   // held to write at the end by other ways, and to trim
-	end       int64        // where the file ends at least, if there is a tail
-	filled    int64        // so far the tail is zeros in memory
-	suspended int          // calls that want the file as it is: no tail meanwhile
-	allocated atomic.Int64 // where the tail ends, or 0 where there is none; set under mu
+	mu        sync.Mutex    // held to write by other ways than in place, and to trim
+	step      int64         // how much to allocate at once
+	end       int64         // where the file ends, if there is a tail
+	filled    int64         // so far the tail is zeros in memory
+	seen      glimpse       // the mapping when the tail was last found to be there
+	suspended int           // calls that want the file as it is: no tail meanwhile
+	allocated atomic.Int64  // where the tail ends, or 0 where there is none; set under mu
+	changes   atomic.Uint32 // how often a tail came or went
 }
 
 const (
@@ -46,7 +38,7 @@ func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
 	for {
 		changes := t.changes.Load()
 		want, cut := b, false
-		if end, ok := t.hides(); ok && len(b) > 0 && off >= 0 && end-off < int64(len(b)) {
+		if end, ok := t.hides(file); ok && len(b) > 0 && off >= 0 && end-off < int64(len(b)) {
 			want, cut = b[:max(end-off, 0)], true
 		}
 		n, err = file.ReadAt(want, off)
@@ -61,68 +53,43 @@ func (t *tail) readAt(file *os.File, b []byte, off int64) (n int, err error) {
 }
 
 // hides returns the end of the file if there is a tail behind it.
-func (t *tail) hides() (end int64, ok bool) {
+func (t *tail) hides(file *os.File) (end int64, ok bool) {
 	if t == nil || t.allocated.Load() == 0 {
 		return 0, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.endNow(), t.allocated.Load() != 0
+	if !t.stands(file) {
+		return 0, false
+	}
+	return t.end, true
 }
 
-// endNow returns where the file ends, if there is a tail. The caller holds mu.
-func (t *tail) endNow() int64 {
-	if m := t.mapped.Load(); m != nil {
-		t.end = max(t.end, m.extent.Load())
+// stands reports whether there is a tail. If somebody else has changed the size of the
+// file, there is none any more. The caller holds mu.
+func (t *tail) stands(file *os.File) bool {
+	if t.allocated.Load() == 0 {
+		return false
 	}
-	return t.end
+	info, err := file.Stat()
+	if err != nil || info.Size() == t.allocated.Load() {
+		return true
+	}
+	t.forget()
+	return false
 }
 
-// open lets appends be stored to m as far as the tail is filled, or nowhere if m is
-// nil. The caller holds mu.
-func (t *tail) open(m *mapping) {
-	if t.mapped.Load() != m {
-		t.room.Store(0)
-		t.changes.Add(1)
-		t.endNow()
-		t.mapped.Store(m)
-	}
-	if m != nil {
-		t.room.Store(t.filled)
-	}
-}
-
-// appendInPlace is Write, if all it needs is room in the tail. It reports whether it
-// was; if not, nothing was done.
-func (f *File) appendInPlace(file *os.File, b []byte) (n int, err error, done bool) {
-	t := f.tail
-	changes := t.changes.Load()
-	m, off := t.mapped.Load(), f.offset.Load()
-	end := off + int64(len(b))
-	if m == nil || len(b) == 0 || off < 0 || end < off || end > t.room.Load() || !f.offset.CompareAndSwap(off, end) {
-		return 0, nil, false
-	}
-	g := glimpseOf(m)
-	if f.store(m, b, off) {
-		g.grow(end)
-		if t.changes.Load() == changes && m.extent.Load() >= end {
-			return len(b), nil, true
-		}
-	}
-	n, err = f.writeAtWithTail(file, b, off)
-	if n < len(b) {
-		f.offset.CompareAndSwap(end, off+int64(n))
-	}
-	return n, err, true
+// forget notes that there is no tail. The caller holds mu.
+func (t *tail) forget() {
+	t.filled, t.seen = 0, glimpse{}
+	t.allocated.Store(0)
+	t.changes.Add(1)
 }
 
 // writeWithTail is write for a file that may have a tail. All writes of the true path
 // happen under tail.mu then, so that none is made behind the back of who reckons where
 // the file ends.
 func (f *File) writeWithTail(file *os.File, b []byte) (n int, err error) {
-	if n, err, done := f.appendInPlace(file, b); done {
-		return n, err
-	}
 	t := f.tail
 	t.mu.Lock()
 	off, ok := f.claim(file)
@@ -167,18 +134,21 @@ func (f *File) missedWithTail(file *os.File, end int64) {
 func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
 	t, end := f.tail, off+int64(len(b))
 	m := f.mapping.Load()
-	if t.suspended > 0 || len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
+	if t.suspended > 0 || t.step == 0 || len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
 		return 0, nil, false // nothing longer
 	}
-	if !f.reserveTail(file, off, end) {
-		return 0, f.trimLocked(file), false
-	}
-	if t.allocated.Load() == 0 {
-		return 0, nil, false
+	g := glimpseOf(m)
+	if m == nil || m != t.seen.mapping || g.version != t.seen.version || off > t.end || end > t.filled {
+		if !f.reserveTail(file, off, end) {
+			return 0, f.trimLocked(file), false
+		}
+		if t.allocated.Load() == 0 {
+			return 0, nil, false
+		}
+		t.seen = g
 	}
 	if m != nil && m.writable && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
 		n = len(b)
-		t.open(m)
 	} else {
 		n, err = file.WriteAt(b, off)
 		end = off + int64(n)
@@ -187,8 +157,8 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 		}
 	}
 	t.end = max(t.end, end)
-	if m = f.mapping.Load(); m != nil && m.covers(end) {
-		glimpseOf(m).grow(end)
+	if m != nil && m.covers(end) {
+		g.grow(end)
 	}
 	return n, err, true
 }
@@ -200,7 +170,7 @@ func (f *File) fillTail(file *os.File, m *mapping, end int64) bool {
 	if end <= t.filled {
 		return true
 	}
-	from := max(t.filled, t.endNow())
+	from := max(t.filled, t.end)
 	to := max(min((from+fillAhead)&^(fillAhead-1), t.allocated.Load()), end)
 	if !m.covers(to) {
 		to = end
@@ -217,6 +187,7 @@ func (f *File) fillTail(file *os.File, m *mapping, end int64) bool {
 // begins or goes on. It reports false where there can be no tail.
 func (f *File) reserveTail(file *os.File, off, end int64) bool {
 	t := f.tail
+	t.stands(file)
 	allocated := t.allocated.Load()
 	if allocated == 0 {
 		info, err := file.Stat()
@@ -230,7 +201,7 @@ func (f *File) reserveTail(file *os.File, off, end int64) bool {
 		t.end = allocated
 		t.filled = allocated
 	}
-	if off > max(t.endNow(), t.filled) {
+	if off > t.end {
 		return false
 	}
 	if end <= allocated {
@@ -248,10 +219,14 @@ func (f *File) reserveTail(file *os.File, off, end int64) bool {
 		err = fill(file, allocated, wanted)
 	}
 	if err != nil {
-		return false
+		t.step /= 2        // less may be had the next time
+		wanted = allocated // as far as is known: what came of it is found out by trimming
+		if info, err := file.Stat(); err == nil {
+			wanted = info.Size()
+		}
 	}
 	t.allocated.Store(wanted)
-	return true
+	return err == nil
 }
 
 // fill writes zeros.
@@ -311,17 +286,17 @@ func (f *File) trimLocked(file *os.File) error {
 	if t.allocated.Load() == 0 {
 		return nil
 	}
-	t.open(nil)
-	end := t.endNow()
-	if err := f.shrink(file, end, func() error { return file.Truncate(end) }); err != nil {
+	if !t.stands(file) {
+		return nil
+	}
+	end := t.end
+	if err := f.resize(file, end); err != nil {
 		return err
 	}
 	if m := f.mapping.Load(); m != nil {
 		m.known.forgetFrom(uint64(end))
 	}
-	t.allocated.Store(0)
-	t.filled = 0
-	t.changes.Add(1)
+	t.forget()
 	return nil
 }
 

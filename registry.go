@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +24,15 @@ var registry struct {
 	length  int64     // the sum of their lengths
 	count   int       // mappings whose addresses are not given back yet, in use or not
 	bytes   int64     // the sum of their lengths
-	cutting int       // files being cut at the moment
-	cuts    uint64    // files cut so far
+	makers  []*maker  // mappings being made
+	cutting []*cutter // files being cut
+
+	cuts atomic.Uint64 // files cut so far
 
 	budgetOnce  sync.Once
 	maxMappings int
 	maxBytes    int64
+	pauseUntil  time.Time // no mappings until then: the kernel has refused one
 
 	inUse      atomic.Int32 // len(live), for those who need no lock to see that there is nothing to do
 	collecting atomic.Bool
@@ -102,29 +106,79 @@ func retireAll(mappings []*mapping) {
 	}
 }
 
-// beginMapping returns the number of cuts so far, for publish. It reports false
-// while a file is being cut: a size that is read now may be wrong in a moment.
-func beginMapping() (cuts uint64, ok bool) {
+// maker stands for a mapping that is being made. Whoever cuts the file meanwhile spoils
+// it, because the size that it was made for may be that before the cut.
+type maker struct {
+	info    fs.FileInfo // which file, once that is known
+	spoiled bool
+	ongoing []*cutter // cuts that had begun before
+}
+
+// cutter stands for a file that is being cut.
+type cutter struct {
+	info fs.FileInfo // nil where the file is not known
+}
+
+// beginMapping must be called before a file is asked for its size in order to map it.
+// endMapping or publish must follow. It reports false where no mapping is to be had now.
+func beginMapping() (*maker, bool) {
 	registry.budgetOnce.Do(setBudget)
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	return registry.cuts, registry.cutting == 0
+	if !registry.pauseUntil.IsZero() && time.Now().Before(registry.pauseUntil) {
+		return nil, false
+	}
+	m := &maker{ongoing: slices.Clone(registry.cutting)}
+	registry.makers = append(registry.makers, m)
+	return m, true
+}
+
+// identify says which file is to be mapped.
+func (m *maker) identify(info fs.FileInfo) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	m.info = info
+	for _, c := range m.ongoing {
+		m.spoiled = m.spoiled || c.hits(info)
+	}
+}
+
+// hits reports whether the cut may be of that file.
+func (c *cutter) hits(info fs.FileInfo) bool {
+	return c.info == nil || info == nil || os.SameFile(c.info, info)
+}
+
+func endMapping(m *maker) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	removeMaker(m)
+}
+
+// removeMaker forgets m. The caller holds registry.mu.
+func removeMaker(m *maker) {
+	if i := slices.Index(registry.makers, m); i >= 0 {
+		registry.makers = slices.Delete(registry.makers, i, i+1)
+	}
 }
 
 // setBudget leaves most of what the system allows to the rest of the program.
 func setBudget() {
 	mappings, bytes := addressLimits()
+	registry.checking.Lock()
+	registry.majorFaults = sys.majorFaults() // those before do not count
+	registry.checking.Unlock()
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	registry.maxMappings, registry.maxBytes = mappings/4, bytes/4
 }
 
-// publish puts m into use in slot, in place of what is there, unless a file was
-// cut since beginMapping or closed says that the File is no longer open. Older
-// mappings make room for it where the budget is used up.
-func publish(m *mapping, slot *atomic.Pointer[mapping], info fs.FileInfo, cuts uint64, closed *atomic.Bool) bool {
+// publish puts m into use in slot, in place of what is there, unless the file was cut
+// since by began or closed says that the File is no longer open. Older mappings make
+// room for it where the budget is used up.
+func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomic.Bool) bool {
 	registry.mu.Lock()
-	if registry.cuts != cuts || registry.cutting != 0 || closed.Load() {
+	removeMaker(by)
+	if by.spoiled || closed.Load() {
 		registry.mu.Unlock()
 		return false
 	}
@@ -147,7 +201,7 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], info fs.FileInfo, cuts u
 	ok := registry.live.Len() < registry.maxMappings/2 && registry.length+e.length <= registry.maxBytes/2 &&
 		registry.count < registry.maxMappings && registry.bytes+e.length <= registry.maxBytes
 	if ok {
-		e.info, e.counted = info, true
+		e.info, e.counted = by.info, true
 		e.element = registry.live.PushBack(e)
 		registry.length += e.length
 		registry.inUse.Add(1)
@@ -185,19 +239,25 @@ func collectSoon() {
 	}
 }
 
-// relieve makes room after the kernel refused a mapping: the budget shrinks to
-// half of what is in use.
+// relieve makes room after the kernel refused a mapping: half of those in use go, and
+// no new one is made for a while. It allocates nothing, because the Go heap may be
+// short of mappings too.
 func relieve() {
 	registry.mu.Lock()
-	registry.maxMappings = max(16, min(registry.maxMappings, registry.live.Len()))
-	var retired []*mapping
-	for range registry.live.Len() / 2 {
-		if m := takeOut(registry.live.Front().Value.(*entry)); m != nil {
-			retired = append(retired, m)
+	registry.pauseUntil = time.Now().Add(tenure)
+	many := registry.live.Len() / 2
+	registry.mu.Unlock()
+	for range many {
+		registry.mu.Lock()
+		var m *mapping
+		if oldest := registry.live.Front(); oldest != nil {
+			m = takeOut(oldest.Value.(*entry))
+		}
+		registry.mu.Unlock()
+		if m != nil {
+			m.retire()
 		}
 	}
-	registry.mu.Unlock()
-	retireAll(retired)
 	collectSoon()
 }
 
@@ -225,29 +285,30 @@ func drop(m *mapping) {
 	}
 }
 
-// cut runs change, which sets the size of the file that identify describes. All
-// mappings in this process that reach further than size are retired before, so
-// that no store can get lost behind the new end.
-func cut(size int64, identify func() (fs.FileInfo, error), change func() error) error {
+// cut runs change, which sets the size of the file that info describes, or of an
+// unknown one if info is nil. All mappings in this process that reach further than size
+// are retired before, so that no store can get lost behind the new end.
+func cut(size int64, info fs.FileInfo, change func() error) error {
+	c := &cutter{info: info}
 	registry.mu.Lock()
-	registry.cutting++
-	registry.cuts++
-	registry.mu.Unlock()
-	var info fs.FileInfo
-	if registry.inUse.Load() > 0 {
-		info, _ = identify() // who cannot be identified has an error coming from change
+	registry.cutting = append(registry.cutting, c)
+	for _, m := range registry.makers {
+		m.spoiled = m.spoiled || c.hits(m.info)
 	}
+	registry.mu.Unlock()
+	registry.cuts.Add(1)
 	retireBeyond(info, size)
 	err := change()
 	retireBeyond(info, size) // what grew meanwhile
+	registry.cuts.Add(1)
 	registry.mu.Lock()
-	registry.cutting--
+	registry.cutting = slices.DeleteFunc(registry.cutting, func(other *cutter) bool { return other == c })
 	registry.mu.Unlock()
 	return err
 }
 
 func retireBeyond(info fs.FileInfo, size int64) {
-	if info == nil {
+	if info == nil || registry.inUse.Load() == 0 {
 		return
 	}
 	var retired []*mapping

@@ -3,6 +3,7 @@ package mmapio
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,6 +28,9 @@ func mappedFile(t testing.TB, name string, flag int) *File {
 
 func warmFile(t testing.TB, f *File) {
 	t.Helper()
+	registry.mu.Lock()
+	registry.pauseUntil = time.Time{} // a test before may have had a mapping refused
+	registry.mu.Unlock()
 	size, err := f.Size()
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +113,11 @@ func TestCutRetiresFirst(t *testing.T) {
 	}
 	ran := false
 	failure := errors.New("not today")
-	err = f.shrink(file, 10, func() error {
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = cut(10, info, func() error {
 		ran = true
 		if f.mapping.Load() != nil || sibling.mapping.Load() != nil {
 			t.Error("mapped while the file is being cut")
@@ -139,30 +147,49 @@ func TestPublishAfterCut(t *testing.T) {
 	}
 	var slot atomic.Pointer[mapping]
 	var closed atomic.Bool
-	cuts, ok := beginMapping()
-	if !ok {
-		t.Fatal("somebody is cutting a file")
-	}
-	if err := cut(10, file.Stat, func() error {
-		if _, ok := beginMapping(); ok {
-			t.Error("mapping begins during a cut")
+	begin := func(info fs.FileInfo) *maker {
+		t.Helper()
+		by, ok := beginMapping()
+		if !ok {
+			t.Fatal("no mapping is to be had")
 		}
-		return nil
-	}); err != nil {
+		by.identify(info)
+		return by
+	}
+	other, err := os.Stat(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if publish(m, &slot, info, cuts, &closed) || slot.Load() != nil {
-		t.Error("published with a size from before a cut")
+	nothing := func() error { return nil }
+	for _, info := range []fs.FileInfo{info, nil} {
+		by := begin(info)
+		if err := cut(10, info, nothing); err != nil {
+			t.Fatal(err)
+		}
+		if publish(m, &slot, by, &closed) || slot.Load() != nil {
+			t.Error("published with a size from before a cut")
+		}
 	}
-	cuts, _ = beginMapping()
+	var during *maker
+	if err := cut(10, info, func() error { during = begin(info); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if publish(m, &slot, during, &closed) || slot.Load() != nil {
+		t.Error("published with a size from during a cut")
+	}
+	by := begin(info)
 	closed.Store(true)
-	if publish(m, &slot, info, cuts, &closed) || slot.Load() != nil {
+	if publish(m, &slot, by, &closed) || slot.Load() != nil {
 		t.Error("published for a closed File")
 	}
 	closed.Store(false)
+	by = begin(info)
+	if err := cut(10, other, nothing); err != nil {
+		t.Fatal(err)
+	}
 	inUse, all := Mappings()
-	if !publish(m, &slot, info, cuts, &closed) || slot.Load() != m {
-		t.Error("not published")
+	if !publish(m, &slot, by, &closed) || slot.Load() != m {
+		t.Error("not published, although only another file was cut")
 	}
 	if nowInUse, nowAll := Mappings(); nowInUse != inUse+1 || nowAll < 1 || nowAll > all+1 {
 		t.Errorf("%d and %d mappings, were %d and %d", nowInUse, nowAll, inUse, all)

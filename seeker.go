@@ -108,8 +108,12 @@ func (f *File) borrow(file *os.File, mayBlock bool) (start int64, by loan, err e
 		return inKernel, shared, nil
 	}
 	if !mayBlock || f.cache.regular.Load() {
-		if ok, err := f.hold(file); ok || err != nil {
-			return f.position.kernel, alone, err
+		ok, err := f.hold(file)
+		if err != nil {
+			return inKernel, alone, err
+		}
+		if ok {
+			return f.position.kernel, alone, nil
 		}
 	}
 	start, err = f.lend(file)

@@ -1,6 +1,7 @@
 package mmapio
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"strconv"
@@ -109,7 +110,7 @@ func futimens(fd uintptr, times *[2]unix.Timespec) error {
 
 func writeBack(address, length uintptr) error { return nil }
 
-// mappingLimit returns how many mappings the kernel allows a process.
+// mappingLimit returns how many mappings more the kernel allows the process.
 func mappingLimit() int {
 	text, err := os.ReadFile("/proc/sys/vm/max_map_count")
 	if err != nil {
@@ -119,7 +120,11 @@ func mappingLimit() int {
 	if err != nil || limit <= 0 {
 		return defaultMappings
 	}
-	return min(limit, defaultMappings)
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return defaultMappings
+	}
+	return max(0, min(limit, defaultMappings)-bytes.Count(maps, []byte{'\n'}))
 }
 
 // supportsHandOver: bytes can be mapped and read in by a system call.
@@ -128,7 +133,13 @@ const supportsHandOver = true
 // allocate makes the file longer by length bytes from off, which take up space on
 // the disk.
 func allocate(file *os.File, off, length int64) (err error) {
-	controlErr := control(file, func(fd uintptr) { err = unix.Fallocate(int(fd), 0, off, length) })
+	controlErr := control(file, func(fd uintptr) {
+		for {
+			if err = unix.Fallocate(int(fd), 0, off, length); err != unix.EINTR {
+				return
+			}
+		}
+	})
 	if controlErr != nil {
 		return controlErr
 	}

@@ -35,7 +35,7 @@ func majorFaults() int64 { return 0 }
 
 func outOfAddresses(err error) bool { return false }
 
-func flagsOf(file *os.File) int { return os.O_RDWR }
+func flagsOf(fd uintptr) int { return os.O_RDWR }
 
 func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust { return trust{} }
 

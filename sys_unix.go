@@ -88,14 +88,12 @@ func majorFaults() int64 {
 // many mappings, or too little address space left.
 func outOfAddresses(err error) bool { return errors.Is(err, unix.ENOMEM) }
 
-// flagsOf returns the flags a file was opened with.
-func flagsOf(file *os.File) int {
-	flags := os.O_RDWR
-	_ = control(file, func(fd uintptr) {
-		if got, err := unix.FcntlInt(fd, unix.F_GETFL, 0); err == nil {
-			flags = got
-		}
-	})
+// flagsOf returns the flags that fd was opened with.
+func flagsOf(fd uintptr) int {
+	flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
+	if err != nil {
+		return os.O_RDWR
+	}
 	return flags
 }
 

@@ -59,7 +59,7 @@ func outOfAddresses(err error) bool {
 
 // flagsOf cannot tell what a handle was opened for. Whatever it does not allow
 // fails when it is tried.
-func flagsOf(file *os.File) int { return os.O_RDWR }
+func flagsOf(fd uintptr) int { return os.O_RDWR }
 
 // trustOf trusts volumes of this machine.
 func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
