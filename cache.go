@@ -54,6 +54,7 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 		return
 	}
 	g.grow(end)
+	f.lookForCut(file, g, end)
 	switch {
 	case !g.sparing:
 		g.known.learn(uint64(off), uint64(n))
@@ -88,7 +89,19 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 		return
 	}
 	g.grow(end)
+	f.lookForCut(file, g, end)
 	g.known.learn(uint64(off), uint64(n))
+}
+
+// lookForCut asks for the size of the file after a call of the true path, unless the
+// call was for bytes at the end that were not known before: those prove it.
+func (f *File) lookForCut(file *os.File, g glimpse, end int64) {
+	if end > g.before {
+		return
+	}
+	if info, err := file.Stat(); err == nil {
+		f.sawEnd(g, info.Size())
+	}
 }
 
 // missedByWrite is missed for writes. A File with a tail is not mapped while tail.mu

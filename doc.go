@@ -62,8 +62,8 @@
 //     returns the one inside; [os/exec] needs it to hand a descriptor down.
 //   - After another process, or this one around this package, has made a mapped file
 //     shorter, bytes between the new end and the end of the page it lies in can be read as zeros, or written to no
-//     effect, until this File is asked for the size, reads up to the new end or is
-//     used outside its mapping. Whole pages behind the new end are seen to be gone at
+//     effect, until this File is asked for the size, reads up to the new end or makes
+//     another system call to read or write. Whole pages behind the new end are seen to be gone at
 //     once, and so are all cuts made by this process through this package.
 //   - Stores that are under way while another goroutine stores to the same bytes are
 //     not serialised by the kernel.

@@ -144,7 +144,13 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 	if _, err := f.lend(file); err != nil {
 		return 0, err
 	}
-	defer f.take(inKernel)
+	g := glimpseOf(f.mapping.Load())
+	defer func() {
+		f.take(inKernel)
+		if g.mapping != nil {
+			f.lookForCut(file, g, 0)
+		}
+	}()
 	return readFrom(file, r)
 }
 
