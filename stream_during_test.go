@@ -269,6 +269,9 @@ var duringIntakes = []duringIntake{
 			return err
 		})
 	}},
+	{"another handle cuts", true, func(r *streamRun, f file) {
+		cutSource(r.t, f.Name(), 5100)
+	}},
 	{"Fd", false, func(r *streamRun, f file) {
 		if f.Fd() == ^uintptr(0) {
 			r.note("no descriptor")
