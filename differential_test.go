@@ -126,7 +126,7 @@ func (l operationList) initialSize() int64 {
 	if l.size < 20 {
 		return min(sizes[int(l.size)%len(sizes)], l.longest())
 	}
-	return int64(l.size) % l.longest()
+	return min(int64(l.size)*l.longest()/65_536, 1<<20+int64(l.size))
 }
 
 // differentialMode is a way to open the file.
@@ -376,6 +376,9 @@ var portableKinds = []operationKind{
 		to := &brokenHash{Hash32: crc32.NewIEEE(), left: 1 << 40}
 		if s.flavor%2 == 1 {
 			to.left = s.target
+		}
+		if s.flavor%4 >= 2 {
+			w.file.Seek(int64(s.delta%100), io.SeekStart)
 		}
 		n, err := w.file.WriteTo(to)
 		return fmt.Sprintf("%s %08x", w.done(n, err), to.Sum32())

@@ -166,28 +166,41 @@ func TestModificationTimeFollows(t *testing.T) {
 	}
 }
 
-// What was set after the last write, and after Stat, stays over Close.
+// A time that was set after the last write stays over Stat, Sync and Close.
 func TestModificationTimeStays(t *testing.T) {
 	for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {
-		s := mmapioSide(memoryDir(t), mmapio.WithMapping(mapping))
-		f := s.ownFile("file", content)
-		warm(f)
-		if _, err := f.WriteAt([]byte("stored"), 100); err != nil {
-			t.Fatal(err)
+		for _, before := range []string{"nothing", "Stat"} {
+			s := mmapioSide(memoryDir(t), mmapio.WithMapping(mapping))
+			f := s.ownFile("file", content)
+			warm(f)
+			if _, err := f.WriteAt([]byte("stored"), 100); err != nil {
+				t.Fatal(err)
+			}
+			if before == "Stat" {
+				if _, err := f.Stat(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chtimes(s.path("file"), longAgo, longAgo); err != nil {
+				t.Fatal(err)
+			}
+			for _, call := range []struct {
+				name string
+				do   func() error
+			}{
+				{"Stat", func() error { _, err := f.Stat(); return err }},
+				{"Sync", f.Sync},
+				{"Close", f.Close},
+			} {
+				if err := call.do(); err != nil {
+					t.Fatal(err)
+				}
+				info, err := os.Stat(s.path("file"))
+				if movedTime(t, info, err) {
+					t.Errorf("mapping %d, %s before it was set: %s moved the time", mapping, before, call.name)
+				}
+			}
+			s.finish()
 		}
-		if _, err := f.Stat(); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(s.path("file"), longAgo, longAgo); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		info, err := os.Stat(s.path("file"))
-		if movedTime(t, info, err) {
-			t.Errorf("mapping %d: Close moved a time that was set", mapping)
-		}
-		s.finish()
 	}
 }
