@@ -17,7 +17,7 @@ type cache struct {
 	busy     atomic.Bool  // somebody is mapping the file
 	refused  atomic.Bool  // the file can never be mapped
 	regular  atomic.Bool  // it is known to be a regular file: reads and writes are short
-	closed   atomic.Bool  // set under registry.mu
+	closed   atomic.Bool  // no mapping any more: see withdraw
 
 	stored atomic.Bool  // bytes were stored through the mapping since the file was stamped
 	before atomic.Int64 // its modification time when the first of them was

@@ -200,6 +200,7 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 	}
 	ok := registry.live.Len() < registry.maxMappings/2 && registry.length+e.length <= registry.maxBytes/2 &&
 		registry.count < registry.maxMappings && registry.bytes+e.length <= registry.maxBytes
+	crowded := !ok || registry.count-registry.live.Len() > registry.maxMappings/4
 	if ok {
 		e.info, e.counted = by.info, true
 		e.element = registry.live.PushBack(e)
@@ -209,6 +210,10 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 		registry.bytes += e.length
 		m.slot = slot
 		slot.Store(m)
+		if closed.Load() { // only now: withdraw may have seen no mapping
+			ok = false
+			takeOut(e)
+		}
 	} else {
 		for _, old := range retired {
 			if old.slot == slot {
@@ -216,7 +221,6 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 			}
 		}
 	}
-	crowded := !ok || registry.count-registry.live.Len() > registry.maxMappings/4
 	registry.mu.Unlock()
 	retireAll(retired)
 	if crowded {
@@ -263,8 +267,11 @@ func relieve() {
 
 // withdraw takes the mapping of slot out of use for good and marks the File closed.
 func withdraw(slot *atomic.Pointer[mapping], closed *atomic.Bool) {
-	registry.mu.Lock()
 	closed.Store(true)
+	if slot.Load() == nil {
+		return // and publish sees that it is closed
+	}
+	registry.mu.Lock()
 	m := slot.Load()
 	if m != nil {
 		m = takeOut(m.entry)
