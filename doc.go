@@ -59,7 +59,8 @@
 // # Where a File differs from an os.File
 //
 //   - A type switch or a parameter of type *os.File does not know it. [File.OSFile]
-//     returns the one inside; [os/exec] needs it to hand a descriptor down.
+//     returns the one inside; [os/exec] needs it to hand a descriptor down, and
+//     io.CopyN to an os.File to let the kernel copy.
 //   - After another process, or this one around this package, has made a mapped file
 //     shorter, bytes between the new end and the end of the page it lies in can be read as zeros, or written to no
 //     effect, until this File is asked for the size, reads up to the new end or makes

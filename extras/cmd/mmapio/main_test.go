@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,11 @@ const toolEnv = "MMAPIO_TEST_TOOL"
 func TestMain(m *testing.M) {
 	switch os.Getenv(toolEnv) {
 	case "":
+		// A background job is started with interrupts ignored, and so would be its
+		// children, which are to be interrupted here.
+		if signal.Ignored(os.Interrupt) {
+			signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+		}
 		os.Exit(m.Run())
 	case "short":
 		tourPlan = plan{size: 3 << 20, scratchSize: 1 << 20, lookAt: 2 << 20, positions: 100, rounds: 3, slice: time.Millisecond, appends: 1000}
