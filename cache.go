@@ -198,7 +198,11 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 	if size > registry.maxBytes/4 {
 		return nil, errTooLarge
 	}
-	length := windowFor(size, old != nil || f.tail != nil)
+	whole := info.Size() // with the tail, if there is one
+	if whole > registry.maxBytes/4 {
+		whole = size
+	}
+	length := windowFor(whole, old != nil || f.tail != nil)
 	writable := f.mode == ReadWrite && supportsStamp && f.flag&unmappableWriteFlags == 0 &&
 		info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0
 	controlErr := control(file, func(fd uintptr) {
@@ -209,8 +213,8 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			return
 		}
 		m, err = newMapping(fd, length, size, writable)
-		if err != nil && length > alignUp(size, int64(pageSize)) {
-			m, err = newMapping(fd, alignUp(size, int64(pageSize)), size, writable)
+		if least := alignUp(whole, int64(pageSize)); err != nil && length > least {
+			m, err = newMapping(fd, least, size, writable)
 		}
 		if err != nil {
 			if outOfAddresses(err) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -31,7 +32,17 @@ func Intercept(f func(name string) error) (restore func()) {
 	if !intercept.CompareAndSwap(nil, &f) {
 		panic("intercepted already")
 	}
-	return func() { intercept.Store(nil) }
+	return func() {
+		intercept.Store(nil)
+		endPause()
+	}
+}
+
+// endPause allows mappings again after the system has refused one.
+func endPause() {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	registry.pauseUntil = time.Time{}
 }
 
 // unmapObserver is told of every address that is given back.

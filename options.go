@@ -65,7 +65,8 @@ func WithSize(size int64) Option {
 // cut off by Stat, Sync, Truncate, ReadFrom, WriteTo, Seek from the end, Close, by a
 // Read that needs a system call, and for good when the descriptor is handed out. A
 // process that is killed, and a File that is not closed, leave it. Where so much
-// cannot be allocated, steps become shorter.
+// cannot be allocated, the file grows as without this option, and it is tried again
+// from time to time.
 //
 // Only regular files have a tail. A File of [FromFile] or [NewFile] preallocates for
 // WriteAt alone.

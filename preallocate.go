@@ -15,6 +15,7 @@ import (
 type tail struct {
 	mu        sync.Mutex    // held to write by other ways than in place, and to trim
 	step      int64         // how much to allocate at once
+	refused   int           // so many writes to go until that is tried again
 	end       int64         // where the file ends, if there is a tail
 	filled    int64         // so far the tail is zeros in memory
 	seen      glimpse       // the mapping when the tail was last found to be there
@@ -27,6 +28,9 @@ const (
 	// fillAhead is how much of a tail is brought into memory at once. Writing zeros
 	// does that at a quarter of the cost of a page fault for every page.
 	fillAhead = 256 << 10
+	// writesAfterRefusal is how many writes go without a tail after the system did not
+	// allocate one.
+	writesAfterRefusal = 1000
 	// largestFilling is the longest tail where zeros must be written to allocate it.
 	largestFilling = 64 << 20
 )
@@ -134,8 +138,12 @@ func (f *File) missedWithTail(file *os.File, end int64) {
 func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, done bool) {
 	t, end := f.tail, off+int64(len(b))
 	m := f.mapping.Load()
-	if t.suspended > 0 || t.step == 0 || len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
+	if t.suspended > 0 || len(b) == 0 || off < 0 || end < off || m != nil && end <= m.extent.Load() {
 		return 0, nil, false // nothing longer
+	}
+	if t.refused > 0 {
+		t.refused--
+		return 0, nil, false
 	}
 	g := glimpseOf(m)
 	if m == nil || m != t.seen.mapping || g.version != t.seen.version || off > t.end || end > t.filled {
@@ -219,7 +227,7 @@ func (f *File) reserveTail(file *os.File, off, end int64) bool {
 		err = fill(file, allocated, wanted)
 	}
 	if err != nil {
-		t.step /= 2        // less may be had the next time
+		t.refused = writesAfterRefusal
 		wanted = allocated // as far as is known: what came of it is found out by trimming
 		if info, err := file.Stat(); err == nil {
 			wanted = info.Size()

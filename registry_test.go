@@ -28,9 +28,7 @@ func mappedFile(t testing.TB, name string, flag int) *File {
 
 func warmFile(t testing.TB, f *File) {
 	t.Helper()
-	registry.mu.Lock()
-	registry.pauseUntil = time.Time{} // a test before may have had a mapping refused
-	registry.mu.Unlock()
+	endPause() // a test before may have had a mapping refused
 	size, err := f.Size()
 	if err != nil {
 		t.Fatal(err)

@@ -222,7 +222,10 @@ var states = []state{
 		if err != nil {
 			return nil, err
 		}
-		s.later(func() { r.Close() })
+		go func() { // until w is closed: nobody shall have to wait for room in the pipe
+			io.Copy(io.Discard, r)
+			r.Close()
+		}()
 		return s.wrap(w)
 	}},
 	{name: "pipe without reader", open: func(s *side) (file, error) {
@@ -921,11 +924,11 @@ func TestOpenErrors(t *testing.T) {
 		for flagName, flag := range flags {
 			for _, name := range names {
 				outcome := func(s *side) string {
-					defer s.finish()
 					if err := os.Mkdir(s.dir, 0o777); err != nil {
 						t.Fatal(err)
 					}
 					defer os.RemoveAll(s.dir)
+					defer s.finish()
 					s.plainFile("file", content)
 					os.Mkdir(s.path("folder"), 0o777)
 					for link, target := range map[string]string{"loop": "loop", "dangling": "nothing", "link": "file"} {

@@ -103,8 +103,8 @@ func TestModificationTime(t *testing.T) {
 			for _, look := range looks {
 				dir := memoryDir(t)
 				outcome := func(s *side) bool {
-					defer s.finish()
 					defer os.RemoveAll(s.dir)
+					defer s.finish()
 					if err := os.Mkdir(s.dir, 0o777); err != nil {
 						t.Fatal(err)
 					}
