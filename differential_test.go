@@ -540,6 +540,9 @@ var portableKinds = []operationKind{
 			return tell(w.side, w.file)
 		}
 		inner, err := f.Detach()
+		if errors.Is(err, os.ErrClosed) {
+			return tell(w.side, f)
+		}
 		if err != nil {
 			return w.describe(err)
 		}
