@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -23,10 +24,12 @@ const toolEnv = "MMAPIO_TEST_TOOL"
 func TestMain(m *testing.M) {
 	switch os.Getenv(toolEnv) {
 	case "":
-		// A background job is started with interrupts ignored, and so would be its
-		// children, which are to be interrupted here.
-		if signal.Ignored(os.Interrupt) {
-			signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+		// A background job may have been started with signals ignored, and so would be
+		// its children, which are to be interrupted here.
+		for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+			if signal.Ignored(s) {
+				signal.Notify(make(chan os.Signal, 1), s)
+			}
 		}
 		os.Exit(m.Run())
 	case "short":
