@@ -136,7 +136,7 @@ func (f *File) missed(file *os.File, calls int32) {
 	}
 	defer c.busy.Store(false)
 	c.misses.Store(0)
-	if f.remap(file) {
+	if f.remap(file, false) {
 		return
 	}
 	if c.refused.Load() && f.tail == nil {
@@ -146,8 +146,23 @@ func (f *File) missed(file *os.File, calls int32) {
 	}
 }
 
-// remap maps the file in place of the mapping it has, if any.
-func (f *File) remap(file *os.File) bool {
+// mapNow maps the file, or more of it, because somebody asks for that. It reports false
+// where it may not be mapped.
+func (f *File) mapNow(file *os.File) bool {
+	c := &f.cache
+	if f.config.mapping == MapNever || c.refused.Load() {
+		return false
+	}
+	for !c.busy.CompareAndSwap(false, true) {
+		runtime.Gosched()
+	}
+	defer c.busy.Store(false)
+	return f.remap(file, true)
+}
+
+// remap maps the file in place of the mapping it has, if any. Unless that was asked for
+// it does not map a file that is only appended to.
+func (f *File) remap(file *os.File, asked bool) bool {
 	by, ok := beginMapping()
 	if !ok {
 		return false
@@ -170,7 +185,7 @@ func (f *File) remap(file *os.File) bool {
 	if size == 0 || old != nil && old.extent.Load() == size {
 		return false
 	}
-	if old == nil && f.appended(size) {
+	if old == nil && !asked && f.appended(size) {
 		return false
 	}
 	m, err := f.newMapping(file, info, size, old)
@@ -203,8 +218,7 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 		whole = size
 	}
 	length := windowFor(whole, old != nil || f.tail != nil)
-	writable := f.mode == ReadWrite && supportsStamp && f.flag&unmappableWriteFlags == 0 &&
-		info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0
+	access := f.access(info)
 	controlErr := control(file, func(fd uintptr) {
 		trust := trustOf(fd, info, f.mode)
 		if !trust.mappings && f.config.mapping != MapAlways {
@@ -212,9 +226,9 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			err = errUntrusted
 			return
 		}
-		m, err = newMapping(fd, length, size, writable)
+		m, err = newMapping(fd, file.Name(), 0, length, size, access)
 		if least := alignUp(whole, int64(pageSize)); err != nil && length > least {
-			m, err = newMapping(fd, least, size, writable)
+			m, err = newMapping(fd, file.Name(), 0, least, size, access)
 		}
 		if err != nil {
 			if outOfAddresses(err) {
@@ -230,6 +244,15 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 		return nil, controlErr
 	}
 	return m, err
+}
+
+// access returns what a mapping of the file is for. A store is no write that the kernel
+// knows of: it would neither take away the privileges of a program nor wait for the disk.
+func (f *File) access(info fs.FileInfo) access {
+	if f.mode == ReadWrite && supportsStamp && f.flag&unmappableWriteFlags == 0 && info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0 {
+		return toStore
+	}
+	return toRead
 }
 
 // windowFor returns how much address space a file of that size gets.
@@ -250,16 +273,21 @@ func (f *File) store(m *mapping, b []byte, off int64) bool {
 	if !m.copyIn(b, off) {
 		return false
 	}
-	// After the copy: a stamp that comes between the two must not be the last one.
+	f.sawStore()
+	return true
+}
+
+// sawStore must be called after bytes were stored to memory of the file: a stamp that
+// comes between the two must not be the last one.
+func (f *File) sawStore() {
 	if !f.cache.stored.Load() {
 		f.stampSoon()
 	}
-	return true
 }
 
 // stampSoon sees to it that the modification time is moved.
 func (f *File) stampSoon() {
-	if !f.cache.stored.CompareAndSwap(false, true) {
+	if f.cache.closed.Load() || !f.cache.stored.CompareAndSwap(false, true) {
 		return
 	}
 	if file, err := f.inner(); err == nil {

@@ -13,7 +13,7 @@ import (
 
 const (
 	SupportsMapping    = supportsMapping
-	SupportsHandOver   = supportsHandOver
+	Populates          = populates
 	MustUnmapToResize  = mustUnmapToResize
 	PinsCopies         = pinsCopies
 	SyncCoversMappings = syncCoversMappings
@@ -70,11 +70,11 @@ func SysNames() []string {
 // The functions are put in place before there is any other goroutine, and stay.
 func init() {
 	real, lies := sys, atomic.Int64{}
-	sys.mapFile = func(fd, length uintptr, writable bool) (unsafe.Pointer, error) {
+	sys.mapFile = func(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
 		if err := intercepted("mapFile"); err != nil {
 			return nil, err
 		}
-		return real.mapFile(fd, length, writable)
+		return real.mapFile(fd, off, length, access)
 	}
 	sys.seal = func(address, length uintptr) error {
 		if err := intercepted("seal"); err != nil {

@@ -315,7 +315,7 @@ func TestSystemCallsFail(t *testing.T) {
 			name == "writeBack" && mmapio.SyncCoversMappings,
 			name == "seal" && mmapio.PinsCopies,
 			name == "majorFaults" && !mmapio.SeesFaults,
-			!mmapio.SupportsHandOver && slices.Contains([]string{"populateRead", "mapWindow", "readAhead"}, name):
+			!mmapio.Populates && slices.Contains([]string{"populateRead", "mapWindow", "readAhead"}, name):
 			continue
 		}
 		if !seen[name] {

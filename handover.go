@@ -37,7 +37,7 @@ func readsOnce(w io.Writer) bool {
 // nothing that happens to this File takes a window away, and no writer can change
 // the file.
 func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
-	if !supportsHandOver || f.config.mapping == MapNever || f.mode == WriteOnly || f.flag&unmappableFlags != 0 || !f.fetch(file) {
+	if !populates || f.config.mapping == MapNever || f.mode == WriteOnly || f.flag&unmappableFlags != 0 || !f.fetch(file) {
 		return 0, nil
 	}
 	info, err := file.Stat()

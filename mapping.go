@@ -8,7 +8,8 @@ import (
 	"weak"
 )
 
-// mapping is a window of memory onto the first bytes of a file.
+// mapping is a window of memory onto a file: onto its first bytes, or onto a region for
+// the sake of one View. Offsets are counted from the start of the window.
 //
 // A mapping never moves. It is retired, not unmapped, when the file is closed, cut
 // or mapped anew: inaccessible memory takes the place of the file, so that a copy
@@ -16,13 +17,15 @@ import (
 // are given back when the garbage collector has proved that nobody can hold the
 // mapping any more; until then no other memory can appear there.
 //
-// Where faults cannot be relied upon (pinsCopies), copies are counted and the last
-// one unmaps.
+// A View pins the mapping: it stays as it is until the last one is released, and for
+// ever if that does not happen. Where faults cannot be relied upon (pinsCopies),
+// copies pin it too, and the last pin unmaps.
 type mapping struct {
 	data     []byte       // the whole window; it may reach beyond the end of the file
 	extent   atomic.Int64 // so many bytes are known to exist
 	known    residency    // pages known to be in memory
-	writable bool
+	writable bool         // the memory can be stored to
+	direct   bool         // a store needs no more than the copy: the fast paths may make it
 
 	version atomic.Uint32 // changed whenever somebody cuts the file
 
@@ -30,29 +33,34 @@ type mapping struct {
 	entry   *entry                   // its place in the registry
 	onlyOwn bool                     // mincore says nothing about this file
 	sparing bool                     // what was read need not be in memory: see trust
-	pins    atomic.Int64             // copies under way, with pinsCopies
-	going   atomic.Bool              // being unmapped, with pinsCopies
-	gone    atomic.Bool              // unmapped, with pinsCopies
 }
 
-// retiredPins is added to the pins of a retired mapping.
-const retiredPins = -1 << 62
+// access says what the memory of a mapping is for.
+type access uint8
 
-// newMapping maps length bytes of the file fd, of which extent bytes exist.
-func newMapping(fd uintptr, length, extent int64, writable bool) (*mapping, error) {
-	address, err := sys.mapFile(fd, uintptr(length), writable)
+const (
+	toRead  access = iota
+	toStore        // into the file
+	private        // into memory that nobody else sees
+)
+
+// newMapping maps length bytes of the file fd from off on, of which extent bytes exist.
+func newMapping(fd uintptr, name string, off, length, extent int64, access access) (*mapping, error) {
+	address, err := sys.mapFile(fd, off, uintptr(length), access)
 	if err != nil {
 		return nil, err
 	}
 	m := &mapping{
 		data:     unsafe.Slice((*byte)(address), length),
 		known:    newResidency(length, pageSize),
-		writable: writable,
-		entry:    &entry{length: length},
+		writable: access != toRead,
+		direct:   access == toStore,
+		entry:    &entry{name: name, off: off, address: uintptr(address), length: length, writable: access != toRead},
 	}
 	m.extent.Store(extent)
 	m.entry.mapping = weak.Make(m)
-	runtime.AddCleanup(m, releaseEntry, released{m.entry, uintptr(address), uintptr(length)})
+	addEntry(m.entry)
+	runtime.AddCleanup(m, releaseEntry, m.entry)
 	return m, nil
 }
 
@@ -110,6 +118,53 @@ func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
 	runtime.KeepAlive(m)
 	m.leave(panicOnFault)
 	return true
+}
+
+// guarded copies src to dst, one of which is memory of the mapping, and reports whether
+// it could.
+func (m *mapping) guarded(dst, src []byte) (ok bool) {
+	panicOnFault := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(panicOnFault)
+		if ok {
+			return
+		}
+		recovered := recover()
+		if _, isFault := faultAddress(recovered); !isFault {
+			panic(recovered)
+		}
+	}()
+	copy(dst, src)
+	runtime.KeepAlive(m)
+	return true
+}
+
+// guard runs do. A fault in memory of a mapped file becomes the error it returns.
+func guard(op string, do func() error) (err error) {
+	returned := false
+	panicOnFault := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(panicOnFault)
+		if returned {
+			return
+		}
+		recovered := recover()
+		if recovered == nil {
+			return // runtime.Goexit
+		}
+		address, isFault := faultAddress(recovered)
+		if !isFault {
+			panic(recovered)
+		}
+		e := entryOf(address)
+		if e == nil {
+			panic(recovered)
+		}
+		err = e.fault(op, address)
+	}()
+	err = do()
+	returned = true
+	return err
 }
 
 // leave ends a guarded copy.
@@ -191,47 +246,41 @@ func (m *mapping) cutTo(size int64) bool {
 	return false
 }
 
-// retire makes the memory of the mapping inaccessible and lets go of the file. The
-// mapping must have been taken out of use before.
+// retire makes the memory of the mapping inaccessible and lets go of the file, as soon
+// as nothing pins it. The mapping must have been taken out of use before.
 func (m *mapping) retire() {
-	if pinsCopies {
-		if m.pins.Add(retiredPins) == retiredPins {
-			m.unmapOnce()
-		}
-		return
-	}
-	// When this fails the file stays mapped until the address range is given back.
-	_ = sys.seal(m.address(), uintptr(len(m.data)))
+	m.entry.retire()
 	runtime.KeepAlive(m)
 }
 
 func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
 
-func (m *mapping) pin() bool {
-	if m.pins.Add(1) < 0 {
-		m.unpin()
+func (m *mapping) pin() bool { return m.entry.pin() }
+
+func (m *mapping) unpin() { m.entry.unpin() }
+
+// pinView is pin for a View.
+func (m *mapping) pinView() bool {
+	if !m.entry.pin() {
 		return false
+	}
+	if pinsCopies {
+		m.entry.views.Add(1)
 	}
 	return true
 }
 
-func (m *mapping) unpin() {
-	if m.pins.Add(-1) == retiredPins {
-		m.unmapOnce()
+func (m *mapping) unpinView() {
+	if pinsCopies {
+		m.entry.views.Add(-1)
 	}
+	m.entry.unpin()
 }
 
-func (m *mapping) unmapOnce() {
-	if m.going.CompareAndSwap(false, true) {
-		m.entry.unmapped.Store(true)
-		_ = sys.unmap(m.address(), uintptr(len(m.data)))
-		m.gone.Store(true)
-	}
-}
-
-// waitUnmapped returns when a retired mapping is gone. Without pinsCopies that is at once.
+// waitUnmapped returns when a retired mapping is gone, or when a View keeps it. Without
+// pinsCopies that is at once.
 func (m *mapping) waitUnmapped() {
-	for pinsCopies && !m.gone.Load() {
+	for pinsCopies && !m.entry.gone.Load() && m.entry.views.Load() == 0 {
 		runtime.Gosched()
 	}
 }

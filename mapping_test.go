@@ -36,9 +36,13 @@ func mapped(t testing.TB, size int64, writable bool) (*mapping, *os.File) {
 	if _, err := file.Write(content); err != nil {
 		t.Fatal(err)
 	}
+	access := toRead
+	if writable {
+		access = toStore
+	}
 	var m *mapping
 	if err := errors.Join(control(file, func(fd uintptr) {
-		m, err = newMapping(fd, alignUp(size, int64(pageSize)), size, writable)
+		m, err = newMapping(fd, file.Name(), 0, alignUp(size, int64(pageSize)), size, access)
 	}), err); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +246,7 @@ func TestMappingIsGivenBackWhenUnreachable(t *testing.T) {
 // A mapping of a file that cannot be mapped is an error and no mapping.
 func TestNewMappingErrors(t *testing.T) {
 	skipWithoutMappings(t)
-	if m, err := newMapping(^uintptr(0), int64(pageSize), 1, false); m != nil || err == nil {
+	if m, err := newMapping(^uintptr(0), "none", 0, int64(pageSize), 1, toRead); m != nil || err == nil {
 		t.Errorf("mapped no file: %v", err)
 	}
 	dir, err := os.Open(t.TempDir())
@@ -251,7 +255,7 @@ func TestNewMappingErrors(t *testing.T) {
 	}
 	defer dir.Close()
 	if err := control(dir, func(fd uintptr) {
-		if m, err := newMapping(fd, int64(pageSize), 1, false); m != nil || err == nil {
+		if m, err := newMapping(fd, "none", 0, int64(pageSize), 1, toRead); m != nil || err == nil {
 			t.Errorf("mapped a directory: %v", err)
 		}
 	}); err != nil {

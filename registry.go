@@ -20,12 +20,13 @@ import (
 // collected, and its mapping with it.
 var registry struct {
 	mu      sync.Mutex
-	live    list.List // of *entry: mappings in use, the oldest first
-	length  int64     // the sum of their lengths
-	count   int       // mappings whose addresses are not given back yet, in use or not
-	bytes   int64     // the sum of their lengths
-	makers  []*maker  // mappings being made
-	cutting []*cutter // files being cut
+	live    list.List           // of *entry: mappings in use, the oldest first
+	length  int64               // the sum of their lengths
+	count   int                 // mappings whose addresses are not given back yet, in use or not
+	bytes   int64               // the sum of their lengths
+	makers  []*maker            // mappings being made
+	cutting []*cutter           // files being cut
+	entries map[*entry]struct{} // all whose addresses are not given back
 
 	cuts atomic.Uint64 // files cut so far
 
@@ -43,39 +44,108 @@ var registry struct {
 	watching    atomic.Bool
 }
 
-// entry is what the registry knows of a mapping. It outlives it.
+// entry is what the registry knows of a mapping. It outlives it, and so does what
+// pins the mapping.
 type entry struct {
 	mapping  weak.Pointer[mapping]
-	info     fs.FileInfo // which file
+	name     string      // of the file
+	info     fs.FileInfo // which file, for those in use
+	off      int64       // where in the file the window begins
+	address  uintptr
 	length   int64
+	writable bool
 	since    time.Time     // when it came into use
 	element  *list.Element // in registry.live, or nil
-	counted  bool
-	unmapped atomic.Bool // with pinsCopies: the addresses were given back early
+	counted  bool          // in registry.count and registry.bytes
+
+	pins  atomic.Int64 // what keeps the memory as it is; below zero when retired
+	views atomic.Int64 // pins of Views, with pinsCopies
+	going atomic.Bool  // being sealed or, with pinsCopies, unmapped
+	gone  atomic.Bool  // unmapped early, with pinsCopies
+}
+
+// retiredPins is added to the pins of a retired mapping.
+const retiredPins = -1 << 62
+
+// pin keeps the memory as it is until unpin. It reports false, and has done nothing,
+// when the mapping has been retired.
+func (e *entry) pin() bool {
+	if e.pins.Add(1) < 0 {
+		e.unpin()
+		return false
+	}
+	return true
+}
+
+func (e *entry) unpin() {
+	if e.pins.Add(-1) == retiredPins {
+		e.dispose()
+	}
+}
+
+func (e *entry) retire() {
+	if e.pins.Add(retiredPins) == retiredPins {
+		e.dispose()
+	}
+}
+
+// dispose lets go of the file once, when nothing pins the memory any more.
+func (e *entry) dispose() {
+	if !e.going.CompareAndSwap(false, true) {
+		return
+	}
+	if pinsCopies {
+		_ = sys.unmap(e.address, uintptr(e.length))
+		e.gone.Store(true)
+		return
+	}
+	// When this fails the file stays mapped until the address range is given back.
+	_ = sys.seal(e.address, uintptr(e.length))
 }
 
 // tenure is how long a mapping is kept at least when the budget is used up, so that
 // files in use do not push each other out all the time.
 const tenure = time.Second
 
-// released is what the collector leaves of a mapping.
-type released struct {
-	entry           *entry
-	address, length uintptr
-}
-
-// releaseEntry gives back the addresses of a mapping that nobody can hold any more.
-func releaseEntry(r released) {
-	if !r.entry.unmapped.Load() {
-		_ = sys.unmap(r.address, r.length)
-	}
+// addEntry makes the addresses of a new mapping known.
+func addEntry(e *entry) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	removeLive(r.entry)
-	if r.entry.counted {
-		r.entry.counted = false
+	if registry.entries == nil {
+		registry.entries = make(map[*entry]struct{})
+	}
+	registry.entries[e] = struct{}{}
+}
+
+// entryOf returns the entry of the mapping that the address is in, or nil.
+func entryOf(address uintptr) *entry {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	for e := range registry.entries {
+		if address-e.address < uintptr(e.length) {
+			return e
+		}
+	}
+	return nil
+}
+
+// releaseEntry gives back the addresses of a mapping that nobody can hold any more,
+// unless a View was forgotten: its bytes may still be in use.
+func releaseEntry(e *entry) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	removeLive(e)
+	if pins := e.pins.Load(); pins != 0 && pins != retiredPins {
+		return
+	}
+	delete(registry.entries, e)
+	if !e.gone.Load() {
+		_ = sys.unmap(e.address, uintptr(e.length))
+	}
+	if e.counted {
+		e.counted = false
 		registry.count--
-		registry.bytes -= r.entry.length
+		registry.bytes -= e.length
 	}
 }
 

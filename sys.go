@@ -15,12 +15,16 @@ const (
 	defaultAddressSpace int64 = 1 << (31 + 15*(^uint(0)>>63))
 )
 
-var pageSize = os.Getpagesize()
+var (
+	pageSize = os.Getpagesize()
+	// mapGranularity is what the place of a mapping in its file is a multiple of.
+	mapGranularity = max(pageSize, leastGranularity)
+)
 
 // sys is the calls to the system that can fail at any time, so that tests can make
 // them fail.
 var sys = struct {
-	mapFile     func(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error)
+	mapFile     func(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error)
 	seal        func(address, length uintptr) error
 	unmap       func(address, length uintptr) error
 	resident    func(address, length uintptr, found func(at, n uintptr))

@@ -108,7 +108,12 @@ func futimens(fd uintptr, times *[2]unix.Timespec) error {
 	return nil
 }
 
-func writeBack(address, length uintptr) error { return nil }
+// writeBack makes what was stored durable, with what is needed to read it back: msync
+// does what fdatasync does, see vfs_fsync_range in fs/sync.c and its caller in
+// mm/msync.c.
+func writeBack(address, length uintptr) error {
+	return unix.Msync(bytesAt(address, length), unix.MS_SYNC)
+}
 
 // mappingLimit returns how many mappings more the kernel allows the process.
 func mappingLimit() int {
@@ -127,8 +132,8 @@ func mappingLimit() int {
 	return max(0, min(limit, defaultMappings)-bytes.Count(maps, []byte{'\n'}))
 }
 
-// supportsHandOver: bytes can be mapped and read in by a system call.
-const supportsHandOver = true
+// populates: bytes can be mapped and read in by a system call.
+const populates = true
 
 // allocate makes the file longer by length bytes from off, which take up space on
 // the disk.

@@ -8,9 +8,9 @@ import (
 	"unsafe"
 )
 
-// supportsHandOver: without a system call that reads mapped bytes in, handing them
+// populates: without a system call that reads mapped bytes in, handing them
 // over would read in faults.
-const supportsHandOver = false
+const populates = false
 
 func allocate(file *os.File, off, length int64) error { return errors.ErrUnsupported }
 

@@ -11,6 +11,7 @@ import (
 
 // There are no mappings here: a File is the os.File inside.
 const (
+	leastGranularity   = 1
 	supportsMapping    = false
 	supportsStamp      = false
 	pinsCopies         = false
@@ -23,7 +24,7 @@ const (
 	unmappableWriteFlags = 0
 )
 
-func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
+func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	leastGranularity  = 1
 	supportsMapping   = true
 	pinsCopies        = false
 	mustUnmapToResize = false
@@ -20,23 +21,26 @@ const (
 	unmappableWriteFlags = unix.O_APPEND | os.O_SYNC | dataSyncFlag
 )
 
-// mapFile maps length bytes of the file fd, starting at its first byte. A window of
-// 2 MiB or more is aligned to that.
-func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
-	address, err := mapAligned(fd, length, writable)
+// mapFile maps length bytes of the file fd from off on, which is the start of a page. A
+// window of 2 MiB or more is aligned to that.
+func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
+	address, err := mapAligned(fd, off, length, access)
 	if err == nil {
 		adviseRandom(address, length)
 	}
 	return address, err
 }
 
-func mapAligned(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
-	prot := unix.PROT_READ
-	if writable {
+func mapAligned(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
+	prot, flags := unix.PROT_READ, unix.MAP_SHARED
+	if access != toRead {
 		prot |= unix.PROT_WRITE
 	}
+	if access == private {
+		flags = unix.MAP_PRIVATE | noReserveFlag
+	}
 	if length < hugeAlign {
-		return unix.MmapPtr(int(fd), 0, nil, length, prot, unix.MAP_SHARED)
+		return unix.MmapPtr(int(fd), off, nil, length, prot, flags)
 	}
 	reserved := length + hugeAlign
 	if reserved < length {
@@ -46,8 +50,8 @@ func mapAligned(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, erro
 	if err != nil {
 		return nil, err
 	}
-	before := -uintptr(base) & (hugeAlign - 1)
-	address, err := unix.MmapPtr(int(fd), 0, unsafe.Add(base, before), length, prot, unix.MAP_SHARED|unix.MAP_FIXED)
+	before := (uintptr(off) - uintptr(base)) & (hugeAlign - 1)
+	address, err := unix.MmapPtr(int(fd), off, unsafe.Add(base, before), length, prot, flags|unix.MAP_FIXED)
 	if err != nil {
 		return nil, errors.Join(err, unix.MunmapPtr(base, reserved))
 	}

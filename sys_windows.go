@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	leastGranularity   = 64 << 10
 	supportsMapping    = true
 	supportsStamp      = true
 	pinsCopies         = true  // recovering from a fault has an open bug in the runtime: golang/go#81238
@@ -23,10 +24,15 @@ const (
 	unmappableWriteFlags = os.O_APPEND | os.O_SYNC
 )
 
-func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) {
-	protect, access := uint32(windows.PAGE_READONLY), uint32(windows.FILE_MAP_READ)
-	if writable {
-		protect, access = windows.PAGE_READWRITE, windows.FILE_MAP_READ|windows.FILE_MAP_WRITE
+// mapFile maps length bytes of the file fd from off on, which is a multiple of
+// mapGranularity.
+func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
+	protect, right := uint32(windows.PAGE_READONLY), uint32(windows.FILE_MAP_READ)
+	switch access {
+	case toStore:
+		protect, right = windows.PAGE_READWRITE, windows.FILE_MAP_READ|windows.FILE_MAP_WRITE
+	case private:
+		protect, right = windows.PAGE_WRITECOPY, windows.FILE_MAP_COPY
 	}
 	// Zero length means the size of the file: asking for more would make it longer.
 	section, err := windows.CreateFileMapping(windows.Handle(fd), nil, protect, 0, 0, nil)
@@ -34,7 +40,12 @@ func mapFile(fd uintptr, length uintptr, writable bool) (unsafe.Pointer, error) 
 		return nil, err
 	}
 	defer windows.CloseHandle(section)
-	address, err := windows.MapViewOfFile(section, access, 0, 0, 0)
+	// Nor can a view be asked for that ends inside the last page but is rounded up to it.
+	want := length
+	if off == 0 {
+		want = 0 // to the end
+	}
+	address, err := windows.MapViewOfFile(section, right, uint32(uint64(off)>>32), uint32(off), want)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 // They are on stable storage after Sync.
 func (f *File) Write(b []byte) (int, error) {
 	if f != nil {
-		if m := f.mapping.Load(); m != nil && m.writable {
+		if m := f.mapping.Load(); m != nil && m.direct {
 			for {
 				off := f.offset.Load()
 				if !m.holds(off, len(b)) {
@@ -47,7 +47,7 @@ func (f *File) write(b []byte) (int, error) {
 		return 0, err
 	}
 	m := f.mapping.Load()
-	if m != nil && m.writable && f.offset.Load() == inKernel && f.fetch(file) {
+	if m != nil && m.direct && f.offset.Load() == inKernel && f.fetch(file) {
 		off := f.offset.Load()
 		if m.holds(off, len(b)) && f.offset.CompareAndSwap(off, off+int64(len(b))) {
 			return f.writeClaimed(m, b, off)
@@ -102,7 +102,7 @@ func (f *File) WriteString(s string) (int, error) {
 // follows within about a second, and at once at Stat, Sync and Close of this File.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
 	if f != nil {
-		if m := f.mapping.Load(); m != nil && m.writable && m.holds(off, len(b)) && f.store(m, b, off) {
+		if m := f.mapping.Load(); m != nil && m.direct && m.holds(off, len(b)) && f.store(m, b, off) {
 			return len(b), nil
 		}
 	}
