@@ -10,6 +10,9 @@ func BenchmarkP5(b *testing.B)  { benchmark(b, "P5") }
 func BenchmarkP6(b *testing.B)  { benchmark(b, "P6") }
 func BenchmarkP9(b *testing.B)  { benchmark(b, "P9") }
 func BenchmarkP10(b *testing.B) { benchmark(b, "P10") }
+func BenchmarkP13(b *testing.B) { benchmark(b, "P13") }
+func BenchmarkP14(b *testing.B) { benchmark(b, "P14") }
+func BenchmarkP16(b *testing.B) { benchmark(b, "P16") }
 func BenchmarkP18(b *testing.B) { benchmark(b, "P18") }
 
 // benchmark runs every side of the rows with that identifier, each under the name

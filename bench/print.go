@@ -53,6 +53,10 @@ func writeTable(out io.Writer, rep report) error {
 		for _, s := range r.Sides {
 			times[s.Side] = s.Median
 		}
+		for _, l := range r.Limits {
+			line(fmt.Sprintf("%s\t%s\t\t\t\t%s .. %s\t<= %.4g ns\t%s",
+				l.Of, nanoseconds(l.Median), digits(l.Q1), digits(l.Q3), l.Limit, tally(&l.Reached)))
+		}
 		for _, c := range r.Comparisons {
 			unit := "speed"
 			if c.InTime {

@@ -16,6 +16,7 @@ type row struct {
 	cpus    int    // how many processors it takes, 0 for one
 	sides   []side
 	pairs   []pair // which sides are compared
+	limits  []limit
 
 	// figures counts instead of timing.
 	figures func(w *workspace, open opener) ([]figure, error)
@@ -65,6 +66,13 @@ type pair struct {
 	goal        *goal
 }
 
+// A limit is the time one operation of a side is to take at most, where there is nothing
+// to compare it with.
+type limit struct {
+	of          string
+	nanoseconds float64
+}
+
 // A goal is what a ratio is to reach.
 type goal struct {
 	inTime bool // the ratio is one of times, at most limit; otherwise of speeds, at least limit
@@ -108,7 +116,7 @@ type figure struct {
 
 // rows returns every row, in the order of the goals.
 func rows() []row {
-	return slices.Concat(readRows(), writeRows(), openRows())
+	return slices.Concat(readRows(), writeRows(), openRows(), viewRows())
 }
 
 // name is the identifier and the variant of a row.
@@ -134,6 +142,7 @@ const (
 	sideOS      = "os"
 	sideExp     = "xexp"
 	sideMmapGo  = "mmap-go"
+	sideHeap    = "heap"
 	sideBufio   = "bufio"
 	sideBufio64 = "bufio-64KiB"
 )

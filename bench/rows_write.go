@@ -290,11 +290,19 @@ func newFileSession(w *workspace, name string, create func(path string) error, w
 	return &session{
 		file: path,
 		prepare: func() error {
-			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("removing the file of the last run: %w", err)
+			if err := removeIfThere(path); err != nil {
+				return err
 			}
 			return create(path)
 		},
 		run: func(n int) (uint64, error) { return 0, write(n) },
 	}
+}
+
+// removeIfThere removes what the last run left.
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the file of the last run: %w", err)
+	}
+	return nil
 }

@@ -32,6 +32,7 @@ type result struct {
 	BytesEach   int          `json:"bytes_per_op,omitempty"`
 	Sides       []timing     `json:"sides,omitempty"`
 	Comparisons []comparison `json:"comparisons,omitempty"`
+	Limits      []bound      `json:"limits,omitempty"`
 	Figures     []counted    `json:"figures,omitempty"`
 	Excesses    []excess     `json:"excesses,omitempty"`
 }
@@ -52,6 +53,14 @@ type comparison struct {
 	spread
 	Goal    string `json:"goal,omitempty"`
 	Reached *bool  `json:"reached,omitempty"`
+}
+
+// A bound is the time that one operation of a side took, and may take at most.
+type bound struct {
+	Of string `json:"of"`
+	spread
+	Limit   float64 `json:"limit_ns"`
+	Reached bool    `json:"reached"`
 }
 
 // A counted is the figure of a side.
@@ -203,6 +212,10 @@ func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, 
 	for i, s := range r.sides {
 		bySide[s.name] = each[i]
 		res.Sides = append(res.Sides, timing{s.name, runs[i], spreadOf(each[i]), each[i]})
+	}
+	for _, l := range r.limits {
+		took := spreadOf(bySide[l.of])
+		res.Limits = append(res.Limits, bound{l.of, took, l.nanoseconds, took.Median <= l.nanoseconds})
 	}
 	for _, c := range r.pairs {
 		res.Comparisons = append(res.Comparisons, compare(c, bySide[c.of], bySide[c.against]))
