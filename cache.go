@@ -2,6 +2,7 @@ package mmapio
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
@@ -146,9 +147,9 @@ func (f *File) missed(file *os.File, calls int32) {
 	}
 }
 
-// mapNow maps the file, or more of it, because somebody asks for that. It reports false
-// where it may not be mapped.
-func (f *File) mapNow(file *os.File) bool {
+// mapNow maps the file, or more of it than old does, because somebody asks for that. It
+// reports false where it could not be mapped.
+func (f *File) mapNow(file *os.File, old *mapping) bool {
 	c := &f.cache
 	if f.config.mapping == MapNever || c.refused.Load() {
 		return false
@@ -157,7 +158,16 @@ func (f *File) mapNow(file *os.File) bool {
 		runtime.Gosched()
 	}
 	defer c.busy.Store(false)
-	return f.remap(file, true)
+	if f.mapping.Load() != old {
+		return true // somebody else did
+	}
+	if f.remap(file, true) {
+		return true
+	}
+	if c.refused.Load() && f.tail == nil {
+		f.share()
+	}
+	return false
 }
 
 // remap maps the file in place of the mapping it has, if any. Unless that was asked for
@@ -352,7 +362,16 @@ func (f *File) resize(file *os.File, size int64) error {
 	if err != nil {
 		return file.Truncate(size) // which has its own error
 	}
-	return cut(size, info, func() error { return file.Truncate(size) })
+	return explained(cut(size, info, func() error { return file.Truncate(size) }))
+}
+
+// explained says what to do about the error of cutting a file that has Views, where that
+// is one.
+func explained(err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok && mustUnmapToResize && errors.Is(err, errMapped) {
+		return &fs.PathError{Op: failed.Op, Path: failed.Path, Err: fmt.Errorf("%w: release the Views of the file, or wait for others to unmap it", failed.Err)}
+	}
+	return err
 }
 
 // openTruncating is os.OpenFile with a flag that cuts the file. Nothing can be lost by
@@ -386,7 +405,7 @@ func openUnmapped(name string, flag int, perm fs.FileMode, first error) (*os.Fil
 		file, err = os.OpenFile(name, flag, perm)
 		return err
 	})
-	return file, err
+	return file, explained(err)
 }
 
 // control runs do with the descriptor of file, which stays open meanwhile.

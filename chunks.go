@@ -81,19 +81,25 @@ const regionSize = neighbourhood
 // eachRegion calls do with Views of the whole file, one after the other, each as long as
 // several pieces of that size and read in.
 func (f *File) eachRegion(op string, piece int, do func(*View) (more bool, err error)) error {
-	if _, err := f.inner(); err != nil {
+	file, err := f.inner()
+	if err != nil {
 		return err
 	}
 	if piece <= 0 {
 		return f.fail(op, &RangeError{Length: int64(piece)})
 	}
-	size, err := f.Size()
-	if err != nil {
-		return err
+	err = f.mappable()
+	var size int64
+	if err == nil {
+		size, err = f.sizeToMap(file)
 	}
+	if err != nil {
+		return f.fail(op, err)
+	}
+	v := new(View)
 	step := int64(max(piece, regionSize/piece*piece))
 	for off := int64(0); off < size; off += step {
-		more, err := f.region(op, off, min(step, size-off), do)
+		more, err := f.region(v, op, off, min(step, size-off), do)
 		if !more || err != nil {
 			return err
 		}
@@ -101,15 +107,16 @@ func (f *File) eachRegion(op string, piece int, do func(*View) (more bool, err e
 	return nil
 }
 
-func (f *File) region(op string, off, n int64, do func(*View) (more bool, err error)) (more bool, err error) {
-	v := new(View)
+// region calls do with v, which becomes the View of n bytes at off meanwhile.
+func (f *File) region(v *View, op string, off, n int64, do func(*View) (more bool, err error)) (more bool, err error) {
 	if _, err := v.open(f, off, n); err != nil {
 		return false, err
 	}
 	defer v.Release()
 	if err := f.bringIn(v.m, v.at(), n); err != nil {
 		if err == io.EOF {
-			err = f.fail(op, io.ErrUnexpectedEOF)
+			size, _ := f.Size() // somebody has cut it
+			err = f.fail(op, &RangeError{Offset: off, Length: n, Size: size})
 		}
 		return false, err
 	}

@@ -124,12 +124,7 @@ func (f *File) faultError(op string, off int64) error {
 
 // fault returns what happened at an address of the mapping.
 func (e *entry) fault(op string, address uintptr) error {
-	return e.failed(op, e.off+int64(address-e.address))
-}
-
-// failed returns what happened at off in the file.
-func (e *entry) failed(op string, off int64) error {
-	return &fs.PathError{Op: op, Path: e.name, Err: &FaultError{Offset: off, ReadOnly: !e.writable}}
+	return &fs.PathError{Op: op, Path: e.name, Err: &FaultError{Offset: e.off + int64(address-e.address), ReadOnly: !e.writable}}
 }
 
 // fail returns err as an error of the file.

@@ -120,25 +120,6 @@ func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
 	return true
 }
 
-// guarded copies src to dst, one of which is memory of the mapping, and reports whether
-// it could.
-func (m *mapping) guarded(dst, src []byte) (ok bool) {
-	panicOnFault := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(panicOnFault)
-		if ok {
-			return
-		}
-		recovered := recover()
-		if _, isFault := faultAddress(recovered); !isFault {
-			panic(recovered)
-		}
-	}()
-	copy(dst, src)
-	runtime.KeepAlive(m)
-	return true
-}
-
 // guard runs do. A fault in memory of a mapped file becomes the error it returns.
 func guard(op string, do func() error) (err error) {
 	returned := false
@@ -255,13 +236,24 @@ func (m *mapping) retire() {
 
 func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
 
-func (m *mapping) pin() bool { return m.entry.pin() }
+// While one of these four runs the mapping must not be collected: memory is sealed, or
+// unmapped, by address, and that must still be the address of this one.
 
-func (m *mapping) unpin() { m.entry.unpin() }
+func (m *mapping) pin() bool {
+	ok := m.entry.pin()
+	runtime.KeepAlive(m)
+	return ok
+}
+
+func (m *mapping) unpin() {
+	m.entry.unpin()
+	runtime.KeepAlive(m)
+}
 
 // pinView is pin for a View.
 func (m *mapping) pinView() bool {
 	if !m.entry.pin() {
+		runtime.KeepAlive(m)
 		return false
 	}
 	if pinsCopies {
@@ -275,6 +267,7 @@ func (m *mapping) unpinView() {
 		m.entry.views.Add(-1)
 	}
 	m.entry.unpin()
+	runtime.KeepAlive(m)
 }
 
 // waitUnmapped returns when a retired mapping is gone, or when a View keeps it. Without

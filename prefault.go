@@ -1,6 +1,9 @@
 package mmapio
 
-import "os"
+import (
+	"errors"
+	"os"
+)
 
 // bringIn reads n bytes at at of a mapping into memory, by system calls, unless they are
 // known to be there. The error is that of reading them from the file.
@@ -35,9 +38,13 @@ func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 			_ = control(file, func(fd uintptr) { sys.readAhead(fd, off+at, ahead) })
 		}
 		from := at &^ int64(pageSize-1)
-		if sys.populateRead(m.address()+uintptr(from), uintptr(end-from)) == nil {
+		err := sys.populateRead(m.address()+uintptr(from), uintptr(end-from))
+		if err == nil {
 			m.known.learn(uint64(at), uint64(end-at))
 			return nil
+		}
+		if errors.Is(err, errPopulateFault) {
+			return f.findFault(file, m, at, end)
 		}
 	}
 	scratch := make([]byte, min(end-at, readAheadFrom))
@@ -50,6 +57,26 @@ func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 			return err
 		}
 		at += int64(n)
+	}
+	return nil
+}
+
+// findFault returns the error of bytes from at to end of a mapping that could not be read
+// in: that of reading them by system calls or, where those succeed, a *FaultError. That
+// is so for a hole in a file on a full file system in memory.
+func (f *File) findFault(file *os.File, m *mapping, at, end int64) error {
+	scratch := make([]byte, pageSize)
+	for at &^= int64(pageSize - 1); at < end; at += int64(pageSize) {
+		address := m.address() + uintptr(at)
+		if sys.populateRead(address, uintptr(pageSize)) == nil {
+			m.known.learn(uint64(at), uint64(pageSize))
+			continue
+		}
+		if n, err := file.ReadAt(scratch[:min(int64(pageSize), end-at)], m.entry.off+at); err != nil {
+			return err
+		} else if n > 0 && sys.populateRead(address, uintptr(pageSize)) != nil {
+			return m.entry.fault("read", address)
+		}
 	}
 	return nil
 }

@@ -30,6 +30,8 @@ var registry struct {
 
 	cuts atomic.Uint64 // files cut so far
 
+	spentCount, spentBytes atomic.Int64 // sealed, and not given back yet
+
 	budgetOnce  sync.Once
 	maxMappings int
 	maxBytes    int64
@@ -99,6 +101,8 @@ func (e *entry) dispose() {
 		e.gone.Store(true)
 		return
 	}
+	registry.spentCount.Add(1)
+	registry.spentBytes.Add(e.length)
 	// When this fails the file stays mapped until the address range is given back.
 	_ = sys.seal(e.address, uintptr(e.length))
 }
@@ -134,6 +138,9 @@ func entryOf(address uintptr) *entry {
 func releaseEntry(e *entry) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
+	if _, ok := registry.entries[e]; !ok {
+		return // reclaim was here
+	}
 	removeLive(e)
 	if pins := e.pins.Load(); pins != 0 && pins != retiredPins {
 		return
@@ -141,6 +148,10 @@ func releaseEntry(e *entry) {
 	delete(registry.entries, e)
 	if !e.gone.Load() {
 		_ = sys.unmap(e.address, uintptr(e.length))
+		if e.going.Load() {
+			registry.spentCount.Add(-1)
+			registry.spentBytes.Add(-e.length)
+		}
 	}
 	if e.counted {
 		e.counted = false
@@ -310,6 +321,34 @@ func collectSoon() {
 			defer registry.collecting.Store(false)
 			runtime.GC()
 		}()
+	}
+}
+
+// reclaimSpent is reclaim, where so much is to be had that it pays.
+func reclaimSpent() {
+	registry.budgetOnce.Do(setBudget)
+	mappings, bytes := registry.spentCount.Load(), registry.spentBytes.Load()
+	registry.mu.Lock()
+	many := mappings > int64(registry.maxMappings/4) || bytes > registry.maxBytes/4
+	registry.mu.Unlock()
+	if many {
+		reclaim()
+	}
+}
+
+// reclaim gives back the addresses of mappings that nobody can hold any more, at once.
+func reclaim() {
+	runtime.GC()
+	var dead []*entry
+	registry.mu.Lock()
+	for e := range registry.entries {
+		if e.mapping.Value() == nil {
+			dead = append(dead, e)
+		}
+	}
+	registry.mu.Unlock()
+	for _, e := range dead {
+		releaseEntry(e)
 	}
 }
 

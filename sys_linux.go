@@ -151,6 +151,9 @@ func allocate(file *os.File, off, length int64) (err error) {
 	return err
 }
 
+// errPopulateFault is the error of populateRead where a read would fault.
+const errPopulateFault = unix.EFAULT
+
 func populateRead(address, length uintptr) error {
 	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_READ)
 }

@@ -14,6 +14,8 @@ const populates = false
 
 func allocate(file *os.File, off, length int64) error { return errors.ErrUnsupported }
 
+var errPopulateFault error
+
 func populateRead(address, length uintptr) error { return errors.ErrUnsupported }
 
 func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {

@@ -47,3 +47,6 @@ func stamp(fd uintptr) error { return errors.ErrUnsupported }
 func writeBack(address, length uintptr) error { return errors.ErrUnsupported }
 
 func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
+
+// errMapped: a file can be cut while it is mapped.
+var errMapped error

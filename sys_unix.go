@@ -111,3 +111,6 @@ func addressLimits() (mappings int, bytes int64) {
 	}
 	return mappings, bytes
 }
+
+// errMapped: a file can be cut while it is mapped.
+var errMapped error

@@ -40,12 +40,12 @@ func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Point
 		return nil, err
 	}
 	defer windows.CloseHandle(section)
-	// Nor can a view be asked for that ends inside the last page but is rounded up to it.
-	want := length
-	if off == 0 {
-		want = 0 // to the end
+	address, err := windows.MapViewOfFile(section, right, uint32(uint64(off)>>32), uint32(off), length)
+	if err != nil && off == 0 {
+		// Nor can a view be asked for that ends inside the last page but is rounded up
+		// to it: zero length means to the end.
+		address, err = windows.MapViewOfFile(section, right, 0, 0, 0)
 	}
-	address, err := windows.MapViewOfFile(section, right, uint32(uint64(off)>>32), uint32(off), want)
 	if err != nil {
 		return nil, err
 	}
@@ -91,3 +91,6 @@ func stamp(fd uintptr) error {
 func writeBack(address, length uintptr) error { return windows.FlushViewOfFile(address, length) }
 
 func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
+
+// errMapped is the error of cutting a file that is mapped.
+const errMapped = windows.ERROR_USER_MAPPED_FILE

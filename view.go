@@ -107,7 +107,7 @@ func (v *View) openSlow(f *File, off, n int64) error {
 			return nil
 		}
 		if g.mapping == nil || !g.covers(off+n) {
-			if !f.mapNow(file) {
+			if !f.mapNow(file, g.mapping) {
 				break
 			}
 			continue
@@ -160,12 +160,13 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	if err != nil {
 		return f.fail("view", innerError(err))
 	}
-	var m *mapping
-	controlErr := control(file, func(fd uintptr) {
-		m, err = newMapping(fd, file.Name(), from, length, length, f.access(info))
-	})
-	if controlErr != nil {
-		err = controlErr
+	reclaimSpent()
+	access := f.access(info)
+	m, err := f.newWindow(file, from, length, access)
+	if err != nil && outOfAddresses(err) {
+		relieve()
+		reclaim()
+		m, err = f.newWindow(file, from, length, access)
 	}
 	if err != nil {
 		return f.fail("view", innerError(err))
@@ -184,6 +185,16 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	return nil
 }
 
+func (f *File) newWindow(file *os.File, from, length int64, access access) (m *mapping, err error) {
+	controlErr := control(file, func(fd uintptr) {
+		m, err = newMapping(fd, file.Name(), from, length, length, access)
+	})
+	if controlErr != nil {
+		return nil, controlErr
+	}
+	return m, err
+}
+
 // Release ends the use of the View and of all that its methods have returned. The memory
 // is given up when no other View, and no File, needs it. Releasing a View again does
 // nothing.
@@ -191,9 +202,10 @@ func (v *View) Release() {
 	if v == nil || v.data == nil {
 		return
 	}
-	v.data = nil
-	if v.m != nil {
-		v.m.unpinView()
+	m := v.m
+	v.data, v.m = nil, nil // its addresses can be given back
+	if m != nil {
+		m.unpinView()
 	}
 }
 
@@ -245,9 +257,6 @@ func (v *View) live(op string) error {
 // at returns where in the mapping the View begins.
 func (v *View) at() int64 { return v.off - v.m.entry.off }
 
-// fault returns the error of a copy that met a memory fault at off, or behind it.
-func (v *View) fault(op string, off int64) error { return v.m.entry.failed(op, v.off+off) }
-
 // ReadAt copies bytes of the View, from off bytes behind its start on, to b. It returns
 // how many, and [io.EOF] when the View ends before b is full. A fault is a
 // [*fs.PathError] with a [*FaultError] in it, and 0 bytes.
@@ -268,8 +277,8 @@ func (v *View) ReadAt(b []byte, off int64) (int, error) {
 	n := min(len(b), len(source))
 	if n > 0 {
 		_ = v.file.bringIn(v.m, v.at()+off, int64(n)) // what is wrong shows in the copy
-		if !v.m.guarded(b[:n], source[:n]) {
-			return 0, v.fault("read", off)
+		if err := guardedCopy("read", b, source); err != nil {
+			return 0, err
 		}
 	}
 	if n < len(b) {
@@ -298,11 +307,20 @@ func (v *View) WriteAt(b []byte, off int64) (int, error) {
 		return 0, v.file.fail("write", ErrReadOnly)
 	}
 	_ = v.file.bringIn(v.m, v.at()+off, int64(len(b)))
-	if !v.m.guarded(v.data[off:], b) {
-		return 0, v.fault("write", off)
-	}
+	err := guardedCopy("write", v.data[off:], b)
 	v.file.sawStore()
+	if err != nil {
+		return 0, err
+	}
 	return len(b), nil
+}
+
+// guardedCopy copies src to dst. A fault in memory of a mapped file is an error.
+func guardedCopy(op string, dst, src []byte) error {
+	return guard(op, func() error {
+		copy(dst, src)
+		return nil
+	})
 }
 
 // Do calls do with the bytes of the View and returns its error. Should the memory of
