@@ -61,7 +61,7 @@ func views(size int64, n int) []side {
 					if err != nil {
 						return 0, err
 					}
-					sum = mix(sum, v.Bytes())
+					sum += uint64(len(v.Bytes()))
 					v.Release()
 				}
 				return sum, nil
@@ -79,7 +79,7 @@ func views(size int64, n int) []side {
 					if _, err := f.ReadAt(p, offset(way.x, way.unit, way.units)); err != nil {
 						return 0, err
 					}
-					sum = mix(sum, p)
+					sum += uint64(len(p))
 				}
 				return sum, nil
 			}}, nil
@@ -94,7 +94,7 @@ func views(size int64, n int) []side {
 				for range ops {
 					way.x = next(way.x)
 					off := offset(way.x, way.unit, way.units)
-					sum = mix(sum, m[off:off+int64(n)])
+					sum += uint64(len(m[off : off+int64(n)]))
 				}
 				return sum, nil
 			}}, nil
