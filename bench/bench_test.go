@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 func BenchmarkP1(b *testing.B)  { benchmark(b, "P1") }
 func BenchmarkP2(b *testing.B)  { benchmark(b, "P2") }
@@ -10,6 +13,8 @@ func BenchmarkP5(b *testing.B)  { benchmark(b, "P5") }
 func BenchmarkP6(b *testing.B)  { benchmark(b, "P6") }
 func BenchmarkP9(b *testing.B)  { benchmark(b, "P9") }
 func BenchmarkP10(b *testing.B) { benchmark(b, "P10") }
+func BenchmarkP11(b *testing.B) { benchmark(b, "P11") }
+func BenchmarkP12(b *testing.B) { benchmark(b, "P12") }
 func BenchmarkP13(b *testing.B) { benchmark(b, "P13") }
 func BenchmarkP14(b *testing.B) { benchmark(b, "P14") }
 func BenchmarkP16(b *testing.B) { benchmark(b, "P16") }
@@ -27,6 +32,13 @@ func benchmark(b *testing.B, id string) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		undo := func() error { return nil }
+		if r.around != nil {
+			if undo, err = r.around(); err != nil {
+				b.Log(r.name(), "skipped:", err)
+				continue
+			}
+		}
 		for _, s := range r.sides {
 			name := "side=" + s.name
 			if r.variant != "" {
@@ -40,7 +52,7 @@ func benchmark(b *testing.B, id string) {
 				}
 			})
 		}
-		if err := w.close(); err != nil {
+		if err := errors.Join(w.close(), undo()); err != nil {
 			b.Error(err)
 		}
 	}

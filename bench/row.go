@@ -3,17 +3,19 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // A row is one workload, done by several sides that are compared with each other.
 // It is either timed or counted: it has pairs, or figures.
 type row struct {
-	id      string // as in the list of goals: P1
-	variant string // what tells rows of one id apart: "size=4KiB"
-	what    string // for people
-	bytes   int    // how many one operation moves
-	ops     int    // how many operations in one go, 0 for as many as there is time for
-	cpus    int    // how many processors it takes, 0 for one
+	id      string                                // as in the list of goals: P1
+	variant string                                // what tells rows of one id apart: "size=4KiB"
+	what    string                                // for people
+	bytes   int                                   // how many one operation moves
+	ops     int                                   // how many operations in one go, 0 for as many as there is time for
+	cpus    int                                   // how many processors it takes, 0 for one
+	around  func() (undo func() error, err error) // sets the machine up; it may be nil
 	sides   []side
 	pairs   []pair // which sides are compared
 	limits  []limit
@@ -37,6 +39,9 @@ type session struct {
 	// run does n operations and returns a checksum of what they read, and whether
 	// all went well. It goes on where the last run ended.
 	run func(n int) (uint64, error)
+	// took returns what counts as the time of the last run, of n operations; nil stands
+	// for the time that it took.
+	took func(n int) time.Duration
 	// file has the result of a side that writes; it is empty for one that reads.
 	file string
 	// close may be nil.
@@ -116,7 +121,7 @@ type figure struct {
 
 // rows returns every row, in the order of the goals.
 func rows() []row {
-	return slices.Concat(readRows(), writeRows(), openRows(), viewRows())
+	return slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows())
 }
 
 // name is the identifier and the variant of a row.

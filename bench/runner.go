@@ -164,6 +164,15 @@ func countRow(w *workspace, r *row, res result) result {
 
 // timeRow lets the sides take turns.
 func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, slice time.Duration, p progress) (_ result, err error) {
+	if r.around != nil {
+		undo, err := r.around()
+		if err != nil {
+			res.Skipped = err.Error()
+			p.step(rounds)
+			return res, nil
+		}
+		defer func() { err = errors.Join(err, undo()) }()
+	}
 	sessions := make([]*session, len(r.sides))
 	defer func() {
 		for _, s := range sessions {
@@ -304,5 +313,9 @@ func timed(s *session, n int) (time.Duration, error) {
 	}
 	began := time.Now()
 	_, err := s.run(n)
-	return time.Since(began), err
+	took := time.Since(began)
+	if s.took != nil {
+		took = s.took(n)
+	}
+	return took, err
 }
