@@ -87,6 +87,10 @@
 // the budget is used up, the oldest mappings make room for new ones. Address ranges
 // of closed mappings are given back by the garbage collector.
 //
+// # Memory without a name
+//
+// [Anonymous] returns memory as a File: to work in, or to share with a child process.
+//
 // # Platforms
 //
 //   - Linux: everything above. Trusted are ext2 to ext4, XFS, Btrfs, F2FS, bcachefs,

@@ -342,3 +342,34 @@ func ExampleFile_OSFile() {
 	// body
 	// foot
 }
+
+// Memory without a name that is used as a file.
+func ExampleAnonymous() {
+	f, err := mmapio.Anonymous(1 << 20)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("scratch"), 1<<19); err != nil {
+		log.Fatal(err)
+	}
+	v, err := f.View(1<<19, 7)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", v.Bytes())
+	v.Release()
+	if err := f.Truncate(1 << 24); err != nil {
+		log.Fatal(err)
+	}
+	size, err := f.Size()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(size)
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// scratch
+	// 16777216
+}

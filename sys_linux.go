@@ -173,3 +173,18 @@ func readAhead(fd uintptr, off, length int64) {
 func adviseRandom(address unsafe.Pointer, length uintptr) {
 	_ = unix.Madvise(unsafe.Slice((*byte)(address), length), unix.MADV_RANDOM)
 }
+
+// openAnonymous opens memory without a name. A kernel that forbids memory which might be
+// executed wants to be told that this is none; one before 6.3 knows no such flag. See
+// memfd_create(2).
+func openAnonymous(name string) (*os.File, error) {
+	const noExecSeal = 0x8 // MFD_NOEXEC_SEAL
+	fd, err := unix.MemfdCreate("mmapio", unix.MFD_CLOEXEC|noExecSeal)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate("mmapio", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}

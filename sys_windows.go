@@ -1,9 +1,11 @@
 package mmapio
 
 import (
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 	"unsafe"
 
@@ -94,3 +96,22 @@ func addressLimits() (mappings int, bytes int64) { return defaultMappings, defau
 
 // errMapped is the error of cutting a file that is mapped.
 const errMapped = windows.ERROR_USER_MAPPED_FILE
+
+// openAnonymous opens a file that is removed when its last handle is closed.
+func openAnonymous(name string) (*os.File, error) {
+	for {
+		path, err := windows.UTF16PtrFromString(filepath.Join(os.TempDir(), "mmapio-"+rand.Text()))
+		if err != nil {
+			return nil, err
+		}
+		handle, err := windows.CreateFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.CREATE_NEW,
+			windows.FILE_ATTRIBUTE_TEMPORARY|windows.FILE_FLAG_DELETE_ON_CLOSE, 0)
+		if err == windows.ERROR_FILE_EXISTS {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return os.NewFile(uintptr(handle), name), nil
+	}
+}

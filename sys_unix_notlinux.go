@@ -1,0 +1,30 @@
+//go:build unix && !linux
+
+package mmapio
+
+import (
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// openAnonymous opens a file that has no name any more.
+func openAnonymous(name string) (*os.File, error) {
+	for {
+		path := filepath.Join(os.TempDir(), "mmapio-"+rand.Text())
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+		if err == unix.EEXIST || err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, errors.Join(err, unix.Close(fd))
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
+}
