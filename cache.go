@@ -236,9 +236,9 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			err = errUntrusted
 			return
 		}
-		m, err = newMapping(fd, file.Name(), 0, length, size, access)
+		m, err = newMapping(fd, f.Name(), 0, length, size, access)
 		if least := alignUp(whole, int64(pageSize)); err != nil && length > least {
-			m, err = newMapping(fd, file.Name(), 0, least, size, access)
+			m, err = newMapping(fd, f.Name(), 0, least, size, access)
 		}
 		if err != nil {
 			if outOfAddresses(err) {
@@ -374,12 +374,24 @@ func explained(err error) error {
 	return err
 }
 
+// folder is where names begin: an os.Root, or system.
+type folder interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+}
+
+// system is the folder of names that may be anywhere.
+type system struct{}
+
+func (system) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+
 // openTruncating is os.OpenFile with a flag that cuts the file. Nothing can be lost by
 // telling others afterwards: no page is left that a copy could hit.
-func openTruncating(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	file, err := os.OpenFile(name, flag, perm)
+func openTruncating(in folder, name string, flag int, perm fs.FileMode) (*os.File, error) {
+	file, err := in.OpenFile(name, flag, perm)
 	if err != nil && mustUnmapToResize && registry.inUse.Load() > 0 {
-		file, err = openUnmapped(name, flag, perm, err)
+		file, err = openUnmapped(in, name, flag, perm, err)
 	}
 	if err != nil {
 		return nil, err
@@ -391,8 +403,8 @@ func openTruncating(name string, flag int, perm fs.FileMode) (*os.File, error) {
 }
 
 // openUnmapped tries to open a file again after those who map it have let go of it.
-func openUnmapped(name string, flag int, perm fs.FileMode, first error) (*os.File, error) {
-	other, err := os.Open(name)
+func openUnmapped(in folder, name string, flag int, perm fs.FileMode, first error) (*os.File, error) {
+	other, err := in.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, first
 	}
@@ -402,7 +414,7 @@ func openUnmapped(name string, flag int, perm fs.FileMode, first error) (*os.Fil
 	}
 	var file *os.File
 	err = cut(0, info, func() (err error) {
-		file, err = os.OpenFile(name, flag, perm)
+		file, err = in.OpenFile(name, flag, perm)
 		return err
 	})
 	return file, explained(err)

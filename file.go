@@ -107,7 +107,7 @@ func OpenFile(name string, flag int, perm fs.FileMode, options ...Option) (*File
 	}
 	var file *os.File
 	if flag&os.O_TRUNC != 0 {
-		file, err = openTruncating(name, flag, perm)
+		file, err = openTruncating(system{}, name, flag, perm)
 	} else {
 		file, err = os.OpenFile(name, flag, perm)
 	}
@@ -123,6 +123,22 @@ func OpenInRoot(dir, name string, options ...Option) (*File, error) {
 	}
 	file, err := os.OpenInRoot(dir, name)
 	return finishOpen(file, err, os.O_RDONLY, config)
+}
+
+// OpenFileInRoot opens the named file beneath root, as [os.Root.OpenFile] does: same
+// flags, same permissions, same errors. What leads out of root is an error.
+func OpenFileInRoot(root *os.Root, name string, flag int, perm fs.FileMode, options ...Option) (*File, error) {
+	config, err := newConfig(name, flag, options)
+	if err != nil {
+		return nil, err
+	}
+	var file *os.File
+	if flag&os.O_TRUNC != 0 {
+		file, err = openTruncating(root, name, flag, perm)
+	} else {
+		file, err = root.OpenFile(name, flag, perm)
+	}
+	return finishOpen(file, err, flag, config)
 }
 
 // CreateTemp creates a new temporary file in the directory dir and opens it for
@@ -255,14 +271,33 @@ func (f *File) inner() (*os.File, error) {
 	return file, nil
 }
 
-// Name returns the name of the file as it was given to the constructor. It may
-// be called after Close. The name of a nil File is empty.
+// Name returns the name of the file as it was given to the constructor, or to
+// [WithName]. It may be called after Close. The name of a nil File is empty.
 func (f *File) Name() string {
 	file, err := f.inner()
 	if err != nil {
 		return ""
 	}
+	if f.config.name != "" {
+		return f.config.name
+	}
 	return file.Name()
+}
+
+// named returns an error of the os.File inside as one of this File, which may have
+// another name.
+func (f *File) named(err error) error {
+	if err == nil || f == nil || f.config.name == "" {
+		return err
+	}
+	failed, ok := err.(*fs.PathError) // in nothing else: that of a reader or a writer is left alone
+	if !ok {
+		return err
+	}
+	if file := f.file.Load(); file == nil || failed.Path != file.Name() {
+		return err
+	}
+	return &fs.PathError{Op: failed.Op, Path: f.config.name, Err: failed.Err}
 }
 
 // Mode returns what the file was opened for.
@@ -303,7 +338,7 @@ func (f *File) Stat() (fs.FileInfo, error) {
 	if err == nil {
 		f.sawEnd(g, info.Size())
 	}
-	return info, err
+	return info, f.named(err)
 }
 
 // Sync commits the content of the file to stable storage, as [os.File.Sync]
@@ -315,12 +350,12 @@ func (f *File) Sync() error {
 	}
 	f.stamp()
 	if err := f.trim(); err != nil {
-		return err
+		return f.named(err)
 	}
 	if err := f.writeBack(); err != nil {
 		return err
 	}
-	return file.Sync()
+	return f.named(file.Sync())
 }
 
 // Truncate changes the size of the file, as [os.File.Truncate] does; it does not
@@ -332,10 +367,10 @@ func (f *File) Truncate(size int64) error {
 		return err
 	}
 	if err := f.suspendTail(file); err != nil {
-		return err
+		return f.named(err)
 	}
 	defer f.resumeTail()
-	return f.resize(file, size)
+	return f.named(f.resize(file, size))
 }
 
 // Close closes the file, as [os.File.Close] does: reads and writes that are
@@ -350,9 +385,9 @@ func (f *File) Close() error {
 	f.stamp()
 	err = f.suspendTail(file) // for good
 	if closeErr := file.Close(); closeErr != nil {
-		return closeErr
+		return f.named(closeErr)
 	}
-	return err
+	return f.named(err)
 }
 
 // Detach takes the mapping away and returns the os.File inside, with its
@@ -364,16 +399,16 @@ func (f *File) Detach() (*os.File, error) {
 		return nil, err
 	}
 	if control(file, func(uintptr) {}) != nil {
-		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: fs.ErrClosed}
+		return nil, f.fail("detach", fs.ErrClosed)
 	}
 	withdraw(&f.mapping, &f.cache.closed)
 	f.stamp()
 	if err := f.suspendTail(file); err != nil {
-		return nil, err
+		return nil, f.named(err)
 	}
 	f.share()
 	if !f.file.CompareAndSwap(file, closedFile(file.Name())) {
-		return nil, &fs.PathError{Op: "detach", Path: file.Name(), Err: fs.ErrClosed}
+		return nil, f.fail("detach", fs.ErrClosed)
 	}
 	return file, nil
 }
@@ -420,7 +455,7 @@ func (f *File) SyscallConn() (syscall.RawConn, error) {
 	}
 	conn, err := file.SyscallConn()
 	if err != nil {
-		return nil, err
+		return nil, f.named(err)
 	}
 	return rawConn{f, conn}, nil
 }
@@ -462,7 +497,8 @@ func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file.ReadDir(n)
+	entries, err := file.ReadDir(n)
+	return entries, f.named(err)
 }
 
 // Readdir reads the directory, as [os.File.Readdir] does.
@@ -471,7 +507,8 @@ func (f *File) Readdir(n int) ([]fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file.Readdir(n)
+	infos, err := file.Readdir(n)
+	return infos, f.named(err)
 }
 
 // Readdirnames reads the directory, as [os.File.Readdirnames] does.
@@ -480,7 +517,8 @@ func (f *File) Readdirnames(n int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file.Readdirnames(n)
+	names, err := file.Readdirnames(n)
+	return names, f.named(err)
 }
 
 // Chdir makes the directory the current one, as [os.File.Chdir] does.
@@ -489,7 +527,7 @@ func (f *File) Chdir() error {
 	if err != nil {
 		return err
 	}
-	return file.Chdir()
+	return f.named(file.Chdir())
 }
 
 // Chmod changes the mode of the file, as [os.File.Chmod] does.
@@ -498,7 +536,7 @@ func (f *File) Chmod(mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return file.Chmod(mode)
+	return f.named(file.Chmod(mode))
 }
 
 // Chown changes the owner of the file, as [os.File.Chown] does.
@@ -507,7 +545,7 @@ func (f *File) Chown(uid, gid int) error {
 	if err != nil {
 		return err
 	}
-	return file.Chown(uid, gid)
+	return f.named(file.Chown(uid, gid))
 }
 
 // SetDeadline sets the deadlines for reads and writes, as [os.File.SetDeadline]
@@ -518,7 +556,7 @@ func (f *File) SetDeadline(t time.Time) error {
 	if err != nil {
 		return err
 	}
-	return file.SetDeadline(t)
+	return f.named(file.SetDeadline(t))
 }
 
 // SetReadDeadline sets the deadline for reads, as [os.File.SetReadDeadline] does.
@@ -527,7 +565,7 @@ func (f *File) SetReadDeadline(t time.Time) error {
 	if err != nil {
 		return err
 	}
-	return file.SetReadDeadline(t)
+	return f.named(file.SetReadDeadline(t))
 }
 
 // SetWriteDeadline sets the deadline for writes, as [os.File.SetWriteDeadline] does.
@@ -536,5 +574,5 @@ func (f *File) SetWriteDeadline(t time.Time) error {
 	if err != nil {
 		return err
 	}
-	return file.SetWriteDeadline(t)
+	return f.named(file.SetWriteDeadline(t))
 }

@@ -12,6 +12,8 @@ type Option func(*config) error
 
 // config is what the options of one File add up to.
 type config struct {
+	flag        int // what the file is to be opened with
+	name        string
 	size        int64
 	preallocate int64
 	mapping     Mapping
@@ -58,6 +60,41 @@ func WithSize(size int64) Option {
 	}
 }
 
+// WithName makes name what [File.Name] returns and what the errors of the File show, in
+// place of the name that it was opened by. It is for those who open files on behalf of
+// others, such as file systems. An empty name is an error.
+//
+// The name is this File's alone: errors of opening, [fs.FileInfo.Name] and the [os.File]
+// that [File.OSFile] and [File.Detach] return have the one that the file was opened by.
+func WithName(name string) Option {
+	return func(c *config) error {
+		if name == "" {
+			return fmt.Errorf("empty name: %w", os.ErrInvalid)
+		}
+		c.name = name
+		return nil
+	}
+}
+
+// ForWriting are the options of files that are opened for writing; for others they do
+// nothing. It is for those who open files on behalf of others, such as file systems.
+func ForWriting(options ...Option) Option {
+	return func(c *config) error {
+		if modeOf(c.flag) == ReadOnly {
+			return nil
+		}
+		for _, option := range options {
+			if option == nil {
+				continue
+			}
+			if err := option(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // WithPreallocate makes the file grow in steps of step bytes: a write past the
 // end allocates that much ahead, so that the following ones are stored through
 // the mapping without a system call and cannot meet a full disk. Other processes
@@ -97,7 +134,7 @@ func newConfig(name string, flag int, options []Option) (config, error) {
 	if len(options) == 0 {
 		return config{}, nil
 	}
-	var c config // on the heap, because the options may keep it
+	c := config{flag: flag} // on the heap, because the options may keep it
 	for _, option := range options {
 		if option == nil {
 			continue

@@ -54,7 +54,7 @@ func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 			m.known.learn(uint64(at), uint64(n))
 		}
 		if err != nil {
-			return err
+			return f.named(err)
 		}
 		at += int64(n)
 	}
@@ -73,7 +73,7 @@ func (f *File) findFault(file *os.File, m *mapping, at, end int64) error {
 			continue
 		}
 		if n, err := file.ReadAt(scratch[:min(int64(pageSize), end-at)], m.entry.off+at); err != nil {
-			return err
+			return f.named(err)
 		} else if n > 0 && sys.populateRead(address, uintptr(pageSize)) != nil {
 			return m.entry.fault("read", address)
 		}

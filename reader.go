@@ -22,7 +22,8 @@ func (f *File) Read(b []byte) (int, error) {
 			}
 		}
 	}
-	return f.read(b)
+	n, err := f.read(b)
+	return n, f.named(err)
 }
 
 // read is the true path of Read.
@@ -76,6 +77,11 @@ func (f *File) read(b []byte) (int, error) {
 // [*FaultError] in it, because nobody knows how far the hash came. Any other writer
 // may read twice, or later, and is given copies, as os.File does.
 func (f *File) WriteTo(w io.Writer) (int64, error) {
+	n, err := f.writeTo(w)
+	return n, f.named(err)
+}
+
+func (f *File) writeTo(w io.Writer) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err

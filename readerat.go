@@ -17,7 +17,8 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 			return len(b), nil
 		}
 	}
-	return f.readAt(b, off)
+	n, err := f.readAt(b, off)
+	return n, f.named(err)
 }
 
 // readAt is the true path of ReadAt.

@@ -64,7 +64,8 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 			}
 		}
 	}
-	return f.seek(file, offset, whence)
+	at, err := f.seek(file, offset, whence)
+	return at, f.named(err)
 }
 
 func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {

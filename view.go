@@ -187,7 +187,7 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 
 func (f *File) newWindow(file *os.File, from, length int64, access access) (m *mapping, err error) {
 	controlErr := control(file, func(fd uintptr) {
-		m, err = newMapping(fd, file.Name(), from, length, length, access)
+		m, err = newMapping(fd, f.Name(), from, length, length, access)
 	})
 	if controlErr != nil {
 		return nil, controlErr

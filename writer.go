@@ -21,12 +21,14 @@ func (f *File) Write(b []byte) (int, error) {
 					break
 				}
 				if f.offset.CompareAndSwap(off, off+int64(len(b))) {
-					return f.writeClaimed(m, b, off)
+					n, err := f.writeClaimed(m, b, off)
+					return n, f.named(err)
 				}
 			}
 		}
 	}
-	return f.write(b)
+	n, err := f.write(b)
+	return n, f.named(err)
 }
 
 // writeClaimed writes b at off, which the position has passed already.
@@ -106,7 +108,8 @@ func (f *File) WriteAt(b []byte, off int64) (int, error) {
 			return len(b), nil
 		}
 	}
-	return f.writeAt(b, off)
+	n, err := f.writeAt(b, off)
+	return n, f.named(err)
 }
 
 // writeAt is the true path of WriteAt.
@@ -133,6 +136,11 @@ func (f *File) writeAtThrough(file *os.File, b []byte, off int64) (int, error) {
 // [os.File.ReadFrom] does. [io.Copy] uses it. Where the kernel can move the bytes
 // (from another file, a socket, a pipe), it does.
 func (f *File) ReadFrom(r io.Reader) (int64, error) {
+	n, err := f.readFrom(r)
+	return n, f.named(err)
+}
+
+func (f *File) readFrom(r io.Reader) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err
@@ -169,16 +177,17 @@ func readFrom(file *os.File, r io.Reader) (int64, error) {
 			break
 		}
 		if err := source.suspendTail(inner); err != nil {
-			return 0, err
+			return 0, source.named(err)
 		}
 		defer source.resumeTail()
 		if _, err := source.lend(inner); err != nil {
-			return 0, err
+			return 0, source.named(err)
 		}
 		defer source.take(inKernel)
 		limited := io.LimitedReader{R: inner, N: r.N}
 		defer func() { r.N = limited.N }()
-		return file.ReadFrom(&limited)
+		n, err := file.ReadFrom(&limited)
+		return n, source.named(err)
 	}
 	return file.ReadFrom(r)
 }

@@ -1,0 +1,9 @@
+//go:build !windows
+
+package aferofs
+
+// What os.Stat and os.Lstat call themselves in errors.
+const (
+	statOperation  = "stat"
+	lstatOperation = "lstat"
+)

@@ -1,0 +1,7 @@
+package aferofs
+
+// What os.Stat and os.Lstat call themselves in errors.
+const (
+	statOperation  = "CreateFile"
+	lstatOperation = "CreateFile"
+)
