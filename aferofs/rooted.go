@@ -39,8 +39,7 @@ var (
 //   - A name that ends in ".." is the folder that it leads to for Remove, RemoveAll and
 //     Rename as well, where systems refuse such names.
 //   - Rename and SymlinkIfPossible may fail for another reason, if there are several: a
-//     name that is empty, or ends in a slash. Rename to the same folder with a slash behind
-//     it fails.
+//     name that is empty, or ends in a slash.
 //   - Setuid, setgid and sticky bits are not set on a file that is created where a
 //     symbolic link leads to.
 //
@@ -271,11 +270,24 @@ func (s *RootedFs) Rename(oldname, newname string) error {
 		if err == nil {
 			err = s.root.Rename(from, to)
 		}
+		if errors.Is(err, fs.ErrExist) && oldname != newname && s.sameFolder(from, to) {
+			return nil // by two names, as the kernel sees it
+		}
 	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: innerError(err)}
 	}
 	return nil
+}
+
+// sameFolder reports whether two names are those of one folder.
+func (s *RootedFs) sameFolder(one, other string) bool {
+	info, err := s.root.Lstat(one)
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	second, err := s.root.Lstat(other)
+	return err == nil && os.SameFile(info, second)
 }
 
 // Stat describes the named file, as [os.Stat] does.
