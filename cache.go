@@ -56,14 +56,19 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 	}
 	g.grow(end)
 	f.lookForCut(file, g, end)
+	g.sawRead(off, n)
+}
+
+// sawRead learns what is in memory from a system call that read n > 0 bytes at off.
+func (m *mapping) sawRead(off int64, n int) {
 	switch {
-	case !g.sparing:
-		g.known.learn(uint64(off), uint64(n))
-		if from, first := g.known.ask(uint64(off)); first && !g.onlyOwn {
-			g.askKernel(from, min(from+neighbourhood, uint64(g.extent.Load())))
+	case !m.sparing:
+		m.known.learn(uint64(off), uint64(n))
+		if from, first := m.known.ask(uint64(off)); first && !m.onlyOwn {
+			m.askKernel(from, min(from+neighbourhood, uint64(m.extent.Load())))
 		}
-	case !g.onlyOwn:
-		g.askKernel(uint64(off)&^uint64(pageSize-1), uint64(end))
+	case !m.onlyOwn:
+		m.askKernel(uint64(off)&^uint64(pageSize-1), uint64(off)+uint64(n))
 	}
 	noteTrueRead()
 }
@@ -297,7 +302,7 @@ func (f *File) sawStore() {
 
 // stampSoon sees to it that the modification time is moved.
 func (f *File) stampSoon() {
-	if f.cache.closed.Load() || !f.cache.stored.CompareAndSwap(false, true) {
+	if f.private != nil || f.cache.closed.Load() || !f.cache.stored.CompareAndSwap(false, true) {
 		return
 	}
 	if file, err := f.inner(); err == nil {

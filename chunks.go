@@ -109,12 +109,19 @@ func (f *File) eachRegion(op string, piece int, do func(*View) (more bool, err e
 
 // region calls do with v, which becomes the View of n bytes at off meanwhile.
 func (f *File) region(v *View, op string, off, n int64, do func(*View) (more bool, err error)) (more bool, err error) {
-	if _, err := v.open(f, off, n); err != nil {
+	if f.private != nil && op == "read" {
+		err = v.openPrivate(f, off, n, false)
+	} else {
+		_, err = v.open(f, off, n)
+	}
+	if err != nil {
 		return false, err
 	}
 	defer v.Release()
 	if err := f.bringIn(v.m, v.at(), n); err != nil {
-		if err == io.EOF {
+		if err == io.EOF && f.private != nil {
+			err = f.faultError(op, off)
+		} else if err == io.EOF {
 			size, _ := f.Size() // somebody has cut it
 			err = f.fail(op, &RangeError{Offset: off, Length: n, Size: size})
 		}

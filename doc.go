@@ -87,6 +87,12 @@
 // the budget is used up, the oldest mappings make room for new ones. Address ranges
 // of closed mappings are given back by the garbage collector.
 //
+// # Private copies
+//
+// With [WithCopyOnWrite] a File can be written to and the file stays as it is: only pages
+// that are written to take up memory. Here the mapping is the truth. [File.Discard] goes
+// back to what the file has, and [File.Commit] writes the changes to it.
+//
 // # Memory without a name
 //
 // [Anonymous] returns memory as a File: to work in, or to share with a child process.

@@ -373,3 +373,50 @@ func ExampleAnonymous() {
 	// scratch
 	// 16777216
 }
+
+// Changes that stay in memory until they are wanted in the file.
+func ExampleWithCopyOnWrite() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	name := filepath.Join(dir, "settings")
+	if err := os.WriteFile(name, []byte("color=red  size=10"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	f, err := mmapio.OpenFile(name, os.O_RDWR, 0, mmapio.WithCopyOnWrite())
+	if err != nil {
+		log.Fatal(err)
+	}
+	show := func(when string) {
+		text := make([]byte, 18)
+		if _, err := f.ReadAt(text, 0); err != nil {
+			log.Fatal(err)
+		}
+		onDisk, err := os.ReadFile(name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s, on the disk: %s\n", when, text, onDisk)
+	}
+	if _, err := f.WriteAt([]byte("blue "), 6); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("99"), 16); err != nil {
+		log.Fatal(err)
+	}
+	show("changed")
+	if err := f.Discard(16, 2); err != nil {
+		log.Fatal(err)
+	}
+	show("in part discarded")
+	if err := f.Commit(); err != nil {
+		log.Fatal(err)
+	}
+	show("committed")
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// changed: color=blue size=99, on the disk: color=red  size=10
+	// in part discarded: color=blue size=10, on the disk: color=red  size=10
+	// committed: color=blue size=10, on the disk: color=blue size=10
+}

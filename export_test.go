@@ -138,6 +138,37 @@ func init() {
 		}
 		return real.mapWindow(fd, off, length)
 	}
+	sys.populateWrite = func(address, length uintptr) error {
+		if err := intercepted("populateWrite"); err != nil {
+			return err
+		}
+		return real.populateWrite(address, length)
+	}
+	sys.discard = func(fd uintptr, off int64, address, length uintptr) error {
+		if err := intercepted("discard"); err != nil {
+			return err
+		}
+		return real.discard(fd, off, address, length)
+	}
+	sys.privatePages = func(address, length uintptr, found func(at, n uintptr)) {
+		if err := intercepted("privatePages"); err != nil {
+			found(0, length)
+			return
+		}
+		real.privatePages(address, length, found)
+	}
+	sys.writeAt = func(file *os.File, b []byte, off int64) (int, error) {
+		if err := intercepted("writeAt"); err != nil {
+			return 0, err
+		}
+		return real.writeAt(file, b, off)
+	}
+	sys.sync = func(file *os.File) error {
+		if err := intercepted("sync"); err != nil {
+			return err
+		}
+		return real.sync(file)
+	}
 	sys.readAhead = func(fd uintptr, off, length int64) {
 		if err := intercepted("readAhead"); err == nil {
 			real.readAhead(fd, off, length)

@@ -315,6 +315,8 @@ func TestSystemCallsFail(t *testing.T) {
 			name == "writeBack" && mmapio.SyncCoversMappings,
 			name == "seal" && mmapio.PinsCopies,
 			name == "majorFaults" && !mmapio.SeesFaults,
+			// Only copy-on-write Files call these: see TestCopyOnWriteFaults.
+			slices.Contains([]string{"populateWrite", "discard", "privatePages", "writeAt", "sync"}, name),
 			!mmapio.Populates && slices.Contains([]string{"populateRead", "mapWindow", "readAhead"}, name):
 			continue
 		}

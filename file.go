@@ -47,7 +47,8 @@ type File struct {
 	mode     Mode
 	flag     int // what the file was opened with, as far as it matters here: see unmappableFlags
 	cache    cache
-	tail     *tail // preallocated space behind the end, or nil
+	tail     *tail        // preallocated space behind the end, or nil
+	private  *copyOnWrite // of a File that is a private copy, or nil
 }
 
 // Mode tells what a [File] was opened for.
@@ -55,12 +56,13 @@ type Mode uint8
 
 // The modes of a File.
 const (
-	ReadOnly  Mode = iota // reads only
-	WriteOnly             // writes only; such a file is never mapped
-	ReadWrite             // reads and writes
+	ReadOnly    Mode = iota // reads only
+	WriteOnly               // writes only; such a file is never mapped
+	ReadWrite               // reads and writes
+	CopyOnWrite             // reads and writes that change this File only: see WithCopyOnWrite
 )
 
-// String returns "read-only", "write-only" or "read-write".
+// String returns "read-only", "write-only", "read-write" or "copy-on-write".
 func (m Mode) String() string {
 	switch m {
 	case ReadOnly:
@@ -69,6 +71,8 @@ func (m Mode) String() string {
 		return "write-only"
 	case ReadWrite:
 		return "read-write"
+	case CopyOnWrite:
+		return "copy-on-write"
 	}
 	return "unknown mode"
 }
@@ -162,7 +166,12 @@ func finishOpen(file *os.File, err error, flag int, config config) (*File, error
 		return nil, err
 	}
 	f := newFile(file, flag, config)
-	if err := f.setInitialSize(); err != nil {
+	if config.copyOnWrite {
+		err = f.makePrivate(file, false)
+	} else {
+		err = f.setInitialSize()
+	}
+	if err != nil {
 		_ = f.Close() // nothing was written
 		return nil, err
 	}
@@ -222,6 +231,12 @@ func FromFile(file *os.File, options ...Option) (*File, error) {
 // adopt makes a File of a file that others may share.
 func adopt(file *os.File, flag int, config config) (*File, error) {
 	f := newFile(file, flag, config)
+	if config.copyOnWrite {
+		if err := f.makePrivate(file, true); err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
 	f.share()
 	if err := f.setInitialSize(); err != nil {
 		return nil, err
@@ -313,6 +328,9 @@ func (f *File) Mode() Mode {
 func (f *File) Size() (int64, error) {
 	if f != nil {
 		if file := f.file.Load(); file != nil && !f.cache.closed.Load() {
+			if f.private != nil {
+				return f.private.size, nil
+			}
 			if end, ok := f.tail.hides(file); ok {
 				return end, nil
 			}
@@ -332,6 +350,9 @@ func (f *File) Stat() (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.private != nil {
+		return f.statPrivate(file)
+	}
 	f.stamp()
 	g := glimpseOf(f.mapping.Load())
 	info, err := f.statTrimmed(file)
@@ -347,6 +368,9 @@ func (f *File) Sync() error {
 	file, err := f.inner()
 	if err != nil {
 		return err
+	}
+	if f.private != nil {
+		return f.openOr("sync", nil)
 	}
 	f.stamp()
 	if err := f.trim(); err != nil {
@@ -365,6 +389,9 @@ func (f *File) Truncate(size int64) error {
 	file, err := f.inner()
 	if err != nil {
 		return err
+	}
+	if f.private != nil {
+		return f.openOr("truncate", f.fail("truncate", errPrivateTruncate))
 	}
 	if err := f.suspendTail(file); err != nil {
 		return f.named(err)
@@ -406,6 +433,14 @@ func (f *File) Detach() (*os.File, error) {
 	if err := f.suspendTail(file); err != nil {
 		return nil, f.named(err)
 	}
+	if f.private != nil {
+		off, _ := f.claim(file)
+		_, err := file.Seek(off, io.SeekStart)
+		f.release(off)
+		if err != nil {
+			return nil, err
+		}
+	}
 	f.share()
 	if !f.file.CompareAndSwap(file, closedFile(file.Name())) {
 		return nil, f.fail("detach", fs.ErrClosed)
@@ -437,6 +472,9 @@ func (f *File) OSFile() *os.File {
 // this File's position first; from then on sequential reads and writes, and Seek,
 // use the descriptor's offset, because others can move it now. They are system
 // calls then. Reads and writes at an offset go on using the mapping.
+//
+// The descriptor of a copy-on-write File shows the file, without the changes, and has an
+// offset of its own: see [WithCopyOnWrite].
 func (f *File) Fd() uintptr {
 	file, err := f.inner()
 	if err != nil {

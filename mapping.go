@@ -26,6 +26,7 @@ type mapping struct {
 	known    residency    // pages known to be in memory
 	writable bool         // the memory can be stored to
 	direct   bool         // a store needs no more than the copy: the fast paths may make it
+	private  bool         // what is stored there nobody else sees
 
 	version atomic.Uint32 // changed whenever somebody cuts the file
 
@@ -55,6 +56,7 @@ func newMapping(fd uintptr, name string, off, length, extent int64, access acces
 		known:    newResidency(length, pageSize),
 		writable: access != toRead,
 		direct:   access == toStore,
+		private:  access == private,
 		entry:    &entry{name: name, off: off, address: uintptr(address), length: length, writable: access != toRead},
 	}
 	m.extent.Store(extent)
@@ -256,14 +258,14 @@ func (m *mapping) pinView() bool {
 		runtime.KeepAlive(m)
 		return false
 	}
-	if pinsCopies {
+	if pinsCopies || m.private {
 		m.entry.views.Add(1)
 	}
 	return true
 }
 
 func (m *mapping) unpinView() {
-	if pinsCopies {
+	if pinsCopies || m.private {
 		m.entry.views.Add(-1)
 	}
 	m.entry.unpin()

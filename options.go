@@ -17,6 +17,7 @@ type config struct {
 	size        int64
 	preallocate int64
 	mapping     Mapping
+	copyOnWrite bool
 }
 
 // Mapping says when a [File] is mapped.
@@ -151,6 +152,9 @@ func newConfig(name string, flag int, options []Option) (config, error) {
 
 // check returns what is wrong with the options for a file that is opened with flag.
 func (c *config) check(flag int) error {
+	if c.copyOnWrite {
+		return c.checkPrivate(flag)
+	}
 	readOnly := modeOf(flag) == ReadOnly
 	switch {
 	case c.size > 0 && readOnly:

@@ -32,6 +32,9 @@ func (f *File) read(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if f.private != nil {
+		return f.readPrivate(file, b)
+	}
 	m := f.mapping.Load()
 	g := glimpseOf(m)
 	if m != nil && f.offset.Load() == inKernel && f.fetch(file) {
@@ -85,6 +88,9 @@ func (f *File) writeTo(w io.Writer) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err
+	}
+	if f.private != nil {
+		return f.writeToPrivate(w)
 	}
 	if err := f.suspendTail(file); err != nil {
 		return 0, err

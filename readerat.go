@@ -27,6 +27,9 @@ func (f *File) readAt(b []byte, off int64) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if f.private != nil {
+		return f.readAtPrivate(file, b, off)
+	}
 	g := glimpseOf(f.mapping.Load())
 	if f.tail != nil && f.mode != WriteOnly {
 		n, err = f.tail.readAt(file, b, off)

@@ -37,7 +37,7 @@ var registry struct {
 	maxBytes    int64
 	pauseUntil  time.Time // no mappings until then: the kernel has refused one
 
-	inUse      atomic.Int32 // len(live), for those who need no lock to see that there is nothing to do
+	inUse      atomic.Int32 // len(live) and those kept, for those who need no lock to see that there is nothing to do
 	collecting atomic.Bool
 
 	trueReads   atomic.Uint32 // reads of the true path while a mapping was there
@@ -59,9 +59,10 @@ type entry struct {
 	since    time.Time     // when it came into use
 	element  *list.Element // in registry.live, or nil
 	counted  bool          // in registry.count and registry.bytes
+	kept     bool          // in use until the File is closed: see keep
 
 	pins  atomic.Int64 // what keeps the memory as it is; below zero when retired
-	views atomic.Int64 // pins of Views, with pinsCopies
+	views atomic.Int64 // pins of Views, with pinsCopies and for private mappings
 	going atomic.Bool  // being sealed or, with pinsCopies, unmapped
 	gone  atomic.Bool  // unmapped early, with pinsCopies
 }
@@ -166,6 +167,10 @@ func removeLive(e *entry) {
 		registry.live.Remove(e.element)
 		e.element = nil
 		registry.length -= e.length
+		registry.inUse.Add(-1)
+	}
+	if e.kept {
+		e.kept = false
 		registry.inUse.Add(-1)
 	}
 }
@@ -391,9 +396,25 @@ func withdraw(slot *atomic.Pointer[mapping], closed *atomic.Bool) {
 	}
 }
 
+// keep puts m into use in slot until the File is closed: whatever it takes, because it is
+// not a cache of the file, but what there is.
+func keep(m *mapping, slot *atomic.Pointer[mapping]) {
+	registry.mu.Lock()
+	m.entry.kept = true
+	registry.inUse.Add(1)
+	m.slot = slot
+	slot.Store(m)
+	registry.mu.Unlock()
+	watchPressure()
+}
+
 // drop takes m out of use. A later access may map the file again.
 func drop(m *mapping) {
 	registry.mu.Lock()
+	if m.entry.kept {
+		registry.mu.Unlock()
+		return
+	}
 	m = takeOut(m.entry)
 	registry.mu.Unlock()
 	if m != nil {
@@ -479,8 +500,8 @@ func checkPressure() bool {
 	}
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	for element := registry.live.Front(); element != nil; element = element.Next() {
-		if m := element.Value.(*entry).mapping.Value(); m != nil {
+	for e := range registry.entries {
+		if m := e.mapping.Value(); m != nil {
 			m.known.forget()
 		}
 	}

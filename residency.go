@@ -99,6 +99,23 @@ func (r *residency) forgetFrom(off uint64) {
 	}
 }
 
+// forgetRange clears what was learned of the n bytes at off, and of the rest of their
+// pages.
+func (r *residency) forgetRange(off, n uint64) {
+	from := off &^ (r.pageSize - 1)
+	to := (off + n + r.pageSize - 1) &^ (r.pageSize - 1)
+	first, last := from>>granuleShift, (to-1)>>granuleShift
+	if limit := uint64(len(r.granules))*32 - 1; last > limit {
+		last = limit
+	}
+	for first <= last {
+		if word, mask := &r.granules[first/32], wordMask(first, last); word.Load()&mask != 0 {
+			word.And(^mask)
+		}
+		first = (first/32 + 1) * 32
+	}
+}
+
 // ask returns the neighbourhood of off the first time somebody wants to ask the
 // kernel about it.
 func (r *residency) ask(off uint64) (from uint64, first bool) {

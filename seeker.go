@@ -19,7 +19,7 @@ import (
 //     a copy that takes an hour, holds up nobody.
 //
 // A file that can never be mapped has its position in the kernel for good, and so has
-// one whose descriptor was handed out.
+// one whose descriptor was handed out. That of a copy-on-write File is never there.
 type position struct {
 	shared atomic.Bool // the position stays in the kernel for good
 
@@ -69,6 +69,9 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 }
 
 func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {
+	if f.private != nil {
+		return f.seekPrivate(file, offset, whence)
+	}
 	if whence != io.SeekStart && whence != io.SeekCurrent {
 		// The answer depends on the size of the file.
 		if err := f.suspendTail(file); err != nil {
@@ -299,7 +302,7 @@ func (f *File) fetch(file *os.File) bool {
 // share moves the position to the kernel for good.
 func (f *File) share() {
 	file, err := f.inner()
-	if err != nil || f.position.shared.Load() {
+	if err != nil || f.private != nil || f.position.shared.Load() {
 		return
 	}
 	if _, err := f.lend(file); err != nil {

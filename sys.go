@@ -36,9 +36,16 @@ var sys = struct {
 	populateRead func(address, length uintptr) error
 	mapWindow    func(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error)
 	readAhead    func(fd uintptr, off, length int64)
+
+	populateWrite func(address, length uintptr) error
+	discard       func(fd uintptr, off int64, address, length uintptr) error
+	privatePages  func(address, length uintptr, found func(at, n uintptr))
+	writeAt       func(file *os.File, b []byte, off int64) (int, error)
+	sync          func(file *os.File) error
 }{
 	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack,
 	allocate, populateRead, mapWindow, readAhead,
+	populateWrite, discard, privatePages, (*os.File).WriteAt, (*os.File).Sync,
 }
 
 // trust says how far a file system can be relied upon.

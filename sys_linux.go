@@ -2,6 +2,7 @@ package mmapio
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io/fs"
 	"os"
 	"strconv"
@@ -187,4 +188,55 @@ func openAnonymous(name string) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// populateWrite gives a private mapping pages of its own, and a shared one pages that can
+// be stored to.
+func populateWrite(address, length uintptr) error {
+	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_WRITE)
+}
+
+// discard makes pages of a private mapping those of the file again: see MADV_DONTNEED in
+// madvise(2). Locked ones stay.
+func discard(fd uintptr, off int64, address, length uintptr) error {
+	return unix.Madvise(bytesAt(address, length), unix.MADV_DONTNEED)
+}
+
+// privatePages calls found for runs of pages of a private mapping that may be its own: in
+// memory and not of a file, or in swap. Bits 61 to 63 of an entry say so, to everybody: see
+// Documentation/admin-guide/mm/pagemap.rst.
+func privatePages(address, length uintptr, found func(at, n uintptr)) {
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		found(0, length)
+		return
+	}
+	defer pagemap.Close()
+	const ofFile, swapped, present = 1 << 61, 1 << 62, 1 << 63
+	entries := make([]byte, 8*min(length/uintptr(pageSize)+1, 4096))
+	size, pages := uintptr(pageSize), (length+uintptr(pageSize)-1)/uintptr(pageSize)
+	start := pages // of a run, or none
+	for page := uintptr(0); page < pages; {
+		n := min(pages-page, uintptr(len(entries)/8))
+		if _, err := pagemap.ReadAt(entries[:8*n], int64((address/size+page)*8)); err != nil {
+			page = min(page, start)
+			found(page*size, length-page*size)
+			return
+		}
+		for i := range n {
+			entry := binary.NativeEndian.Uint64(entries[8*i:])
+			own := entry&swapped != 0 || entry&present != 0 && entry&ofFile == 0
+			switch {
+			case own && start == pages:
+				start = page + i
+			case !own && start != pages:
+				found(start*size, (page+i-start)*size)
+				start = pages
+			}
+		}
+		page += n
+	}
+	if start != pages {
+		found(start*size, length-start*size)
+	}
 }

@@ -52,3 +52,5 @@ func addressLimits() (mappings int, bytes int64) { return defaultMappings, defau
 var errMapped error
 
 func openAnonymous(name string) (*os.File, error) { return nil, errNoMappings }
+
+func discard(fd uintptr, off int64, address, length uintptr) error { return errors.ErrUnsupported }

@@ -28,3 +28,10 @@ func openAnonymous(name string) (*os.File, error) {
 		return os.NewFile(uintptr(fd), name), nil
 	}
 }
+
+// discard maps the file anew in place of pages of a private mapping.
+func discard(fd uintptr, off int64, address, length uintptr) error {
+	_, err := unix.MmapPtr(int(fd), off, pointer(address), length, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_FIXED|noReserveFlag)
+	return err
+}

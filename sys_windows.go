@@ -115,3 +115,5 @@ func openAnonymous(name string) (*os.File, error) {
 		return os.NewFile(uintptr(handle), name), nil
 	}
 }
+
+func discard(fd uintptr, off int64, address, length uintptr) error { return errors.ErrUnsupported }

@@ -62,7 +62,7 @@ func (f *File) View(off, n int64) (*View, error) {
 
 // open makes v, which is new or released, a View and returns it.
 func (v *View) open(f *File, off, n int64) (*View, error) {
-	if f != nil && off >= 0 && n > 0 {
+	if f != nil && off >= 0 && n > 0 && f.private == nil {
 		if m := f.mapping.Load(); m != nil && off <= m.extent.Load()-n && m.pinView() {
 			v.show(f, m, off, n)
 			return v, nil
@@ -89,6 +89,9 @@ func (v *View) openSlow(f *File, off, n int64) error {
 	file, err := f.inner()
 	if err != nil {
 		return err
+	}
+	if f.private != nil {
+		return v.openPrivate(f, off, n, true)
 	}
 	if err := f.mappable(); err != nil {
 		return f.fail("view", err)
@@ -136,6 +139,9 @@ func (f *File) mappable() error {
 
 // sizeToMap returns where the file ends, without a tail.
 func (f *File) sizeToMap(file *os.File) (int64, error) {
+	if f.private != nil {
+		return f.private.size, nil
+	}
 	if end, ok := f.tail.hides(file); ok {
 		return end, nil
 	}
@@ -361,7 +367,7 @@ func (v *View) FlushRange(off, n int64) error {
 	if err := checkRange(off, n, int64(len(v.data))); err != nil {
 		return v.file.fail("flush", err)
 	}
-	if n == 0 || !v.m.writable {
+	if n == 0 || !v.m.writable || v.m.private {
 		return nil
 	}
 	v.file.sawStore()

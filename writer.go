@@ -48,6 +48,9 @@ func (f *File) write(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if f.private != nil {
+		return f.writePrivate(file, b)
+	}
 	m := f.mapping.Load()
 	if m != nil && m.direct && f.offset.Load() == inKernel && f.fetch(file) {
 		off := f.offset.Load()
@@ -118,6 +121,9 @@ func (f *File) writeAt(b []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if f.private != nil {
+		return f.writeAtPrivate(b, off)
+	}
 	if f.tail != nil {
 		return f.writeAtWithTail(file, b, off)
 	}
@@ -144,6 +150,9 @@ func (f *File) readFrom(r io.Reader) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err
+	}
+	if f.private != nil {
+		return f.readFromPrivate(r)
 	}
 	if err := f.suspendTail(file); err != nil {
 		return 0, err
@@ -173,7 +182,7 @@ func readFrom(file *os.File, r io.Reader) (int64, error) {
 			break
 		}
 		inner, err := source.inner()
-		if err != nil || r.N <= 0 {
+		if err != nil || r.N <= 0 || source.private != nil {
 			break
 		}
 		if err := source.suspendTail(inner); err != nil {
