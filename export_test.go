@@ -22,6 +22,9 @@ const (
 	Is64Bit            = is64Bit
 )
 
+// ErrMapped is the error of cutting a mapped file, where that is one.
+var ErrMapped error = errMapped
+
 // intercept is asked before every call of a function of sys. If it returns an
 // error the call fails with that.
 var intercept atomic.Pointer[func(name string) error]
