@@ -2,6 +2,7 @@ package mmapio
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 )
 
@@ -32,31 +33,49 @@ const readAheadFrom = 64 << 10
 
 func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 	off := m.entry.off
-	if populates {
-		if end-at >= readAheadFrom {
-			ahead := min(end+neighbourhood, int64(len(m.data))) - at
-			_ = control(file, func(fd uintptr) { sys.readAhead(fd, off+at, ahead) })
-		}
-		from := at &^ int64(pageSize-1)
-		err := sys.populateRead(m.address()+uintptr(from), uintptr(end-from))
-		if err == nil {
-			m.known.learn(uint64(at), uint64(end-at))
-			return nil
-		}
-		if errors.Is(err, errPopulateFault) {
-			return f.findFault(file, m, at, end)
+	var err error
+	switch {
+	case !populates:
+		err = readPieceIn(file, off+at, off+end)
+	case end-at >= readAheadFrom:
+		ahead := min(end+neighbourhood, int64(len(m.data))) - at
+		_ = control(file, func(fd uintptr) { sys.readAhead(fd, off+at, ahead) })
+		err = f.populate(file, m, at, end)
+	default:
+		// Read in by a system call, the pages are no major faults when they are mapped.
+		if err = readPieceIn(file, off+at, off+end); err == nil || errors.Is(err, fs.ErrClosed) {
+			err = f.populate(file, m, at, end)
 		}
 	}
-	scratch := make([]byte, min(end-at, readAheadFrom))
-	for at < end {
-		n, err := file.ReadAt(scratch[:min(int64(len(scratch)), end-at)], off+at)
-		if n > 0 {
-			m.known.learn(uint64(at), uint64(n))
-		}
+	if err == nil {
+		m.known.learn(uint64(at), uint64(end-at))
+	}
+	return err
+}
+
+// populate maps the bytes from at to end of a mapping, and reads them in before where
+// that is necessary.
+func (f *File) populate(file *os.File, m *mapping, at, end int64) error {
+	from := at &^ int64(pageSize-1)
+	err := sys.populateRead(m.address()+uintptr(from), uintptr(end-from))
+	if err != nil && errors.Is(err, errPopulateFault) {
+		return f.findFault(file, m, at, end)
+	}
+	if err != nil { // an old kernel
+		return readPieceIn(file, m.entry.off+at, m.entry.off+end)
+	}
+	return nil
+}
+
+// readPieceIn reads the bytes from off to end of the file, and throws them away.
+func readPieceIn(file *os.File, off, end int64) error {
+	scratch := make([]byte, min(end-off, readAheadFrom))
+	for off < end {
+		n, err := file.ReadAt(scratch[:min(int64(len(scratch)), end-off)], off)
 		if err != nil {
 			return f.named(err)
 		}
-		at += int64(n)
+		off += int64(n)
 	}
 	return nil
 }
@@ -69,7 +88,6 @@ func (f *File) findFault(file *os.File, m *mapping, at, end int64) error {
 	for at &^= int64(pageSize - 1); at < end; at += int64(pageSize) {
 		address := m.address() + uintptr(at)
 		if sys.populateRead(address, uintptr(pageSize)) == nil {
-			m.known.learn(uint64(at), uint64(pageSize))
 			continue
 		}
 		if n, err := file.ReadAt(scratch[:min(int64(pageSize), end-at)], m.entry.off+at); err != nil {
