@@ -36,14 +36,14 @@ func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 	var err error
 	switch {
 	case !populates:
-		err = readPieceIn(file, off+at, off+end)
+		err = f.readPieceIn(file, off+at, off+end)
 	case end-at >= readAheadFrom:
 		ahead := min(end+neighbourhood, int64(len(m.data))) - at
 		_ = control(file, func(fd uintptr) { sys.readAhead(fd, off+at, ahead) })
 		err = f.populate(file, m, at, end)
 	default:
 		// Read in by a system call, the pages are no major faults when they are mapped.
-		if err = readPieceIn(file, off+at, off+end); err == nil || errors.Is(err, fs.ErrClosed) {
+		if err = f.readPieceIn(file, off+at, off+end); err == nil || errors.Is(err, fs.ErrClosed) {
 			err = f.populate(file, m, at, end)
 		}
 	}
@@ -62,13 +62,13 @@ func (f *File) populate(file *os.File, m *mapping, at, end int64) error {
 		return f.findFault(file, m, at, end)
 	}
 	if err != nil { // an old kernel
-		return readPieceIn(file, m.entry.off+at, m.entry.off+end)
+		return f.readPieceIn(file, m.entry.off+at, m.entry.off+end)
 	}
 	return nil
 }
 
 // readPieceIn reads the bytes from off to end of the file, and throws them away.
-func readPieceIn(file *os.File, off, end int64) error {
+func (f *File) readPieceIn(file *os.File, off, end int64) error {
 	scratch := make([]byte, min(end-off, readAheadFrom))
 	for off < end {
 		n, err := file.ReadAt(scratch[:min(int64(len(scratch)), end-off)], off)
