@@ -2,6 +2,7 @@ package mmapio_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -419,4 +420,29 @@ func ExampleWithCopyOnWrite() {
 	// changed: color=blue size=99, on the disk: color=red  size=10
 	// in part discarded: color=blue size=10, on the disk: color=red  size=10
 	// committed: color=blue size=10, on the disk: color=blue size=10
+}
+
+// A file is copied, and whoever waits is told how far that is.
+func ExampleCopyFile() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	src, dst := filepath.Join(dir, "original"), filepath.Join(dir, "copy")
+	if err := os.WriteFile(src, make([]byte, 1<<20), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	var last string
+	err := mmapio.CopyFile(context.Background(), dst, src, func(done, total int64) {
+		last = fmt.Sprintf("%d of %d bytes", done, total)
+	})
+	fmt.Println(last, err)
+
+	// A context that ends stops a copy; then dst is what it was before.
+	ctx, cancel := context.WithCancel(context.Background())
+	err = mmapio.CopyFile(ctx, dst, src, func(done, total int64) { cancel() })
+	fmt.Println(err == nil || errors.Is(err, context.Canceled))
+
+	// Output:
+	// 1048576 of 1048576 bytes <nil>
+	// true
 }

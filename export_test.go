@@ -179,6 +179,36 @@ func init() {
 	}
 }
 
+// CopyCalls are the calls of CopyFile that Intercept is asked about too.
+var CopyCalls = []string{"clone", "copyRange", "nextData"}
+
+func init() {
+	real := copySys
+	copySys.clone = func(to, from *os.File) error {
+		if err := intercepted("clone"); err != nil {
+			return err
+		}
+		return real.clone(to, from)
+	}
+	copySys.copyRange = func(to, from *os.File, off int64, n int) (int, error) {
+		if err := intercepted("copyRange"); err != nil {
+			return 0, err
+		}
+		return real.copyRange(to, from, off, n)
+	}
+	copySys.nextData = func(file *os.File, off int64) (int64, int64, error) {
+		if err := intercepted("nextData"); err != nil {
+			return 0, 0, err
+		}
+		return real.nextData(file, off)
+	}
+}
+
+// CopyStep is how much CopyFile copies between two looks at the context in tests.
+const CopyStep = 512 << 10
+
+func init() { copyStep = CopyStep }
+
 // IsMapped reports whether f has a mapping in use.
 func IsMapped(f *File) bool { return f.mapping.Load() != nil }
 

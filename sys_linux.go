@@ -2,7 +2,9 @@ package mmapio
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -239,4 +241,48 @@ func privatePages(address, length uintptr, found func(at, n uintptr)) {
 	if start != pages {
 		found(start*size, length-start*size)
 	}
+}
+
+// cloneFile makes to share all blocks of from.
+func cloneFile(to, from *os.File) error {
+	return withBoth(to, from, func(to, from int) error { return unix.IoctlFileClone(to, from) })
+}
+
+// copyRange has the kernel copy up to n bytes at off to the same place.
+func copyRange(to, from *os.File, off int64, n int) (done int, err error) {
+	err = withBoth(to, from, func(to, from int) (err error) {
+		at, there := off, off
+		done, err = unix.CopyFileRange(from, &at, to, &there, n, 0)
+		return err
+	})
+	return done, err
+}
+
+// withBoth calls do with the descriptors of two files, again when a signal ends the call.
+func withBoth(to, from *os.File, do func(to, from int) error) (err error) {
+	var innerErr error
+	outerErr := control(to, func(to uintptr) {
+		innerErr = control(from, func(from uintptr) {
+			for {
+				if err = do(int(to), int(from)); err != unix.EINTR {
+					return
+				}
+			}
+		})
+	})
+	return cmp.Or(outerErr, innerErr, err)
+}
+
+// nextData returns where the file has data at or behind off. If there is none any more
+// the error is io.EOF, and another one where the file system does not tell.
+func nextData(file *os.File, off int64) (from, to int64, err error) {
+	controlErr := control(file, func(fd uintptr) {
+		if from, err = unix.Seek(int(fd), off, unix.SEEK_DATA); err == nil {
+			to, err = unix.Seek(int(fd), from, unix.SEEK_HOLE)
+		}
+	})
+	if err == unix.ENXIO { // also if it was cut between the two
+		err = io.EOF
+	}
+	return from, to, cmp.Or(controlErr, err)
 }

@@ -30,3 +30,11 @@ func populateWrite(address, length uintptr) error { return errors.ErrUnsupported
 
 // privatePages: nobody tells which pages differ from the file.
 func privatePages(address, length uintptr, found func(at, n uintptr)) { found(0, length) }
+
+func cloneFile(to, from *os.File) error { return errors.ErrUnsupported }
+
+func copyRange(to, from *os.File, off int64, n int) (int, error) { return 0, errors.ErrUnsupported }
+
+func nextData(file *os.File, off int64) (from, to int64, err error) {
+	return 0, 0, errors.ErrUnsupported
+}

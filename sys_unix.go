@@ -4,7 +4,9 @@ package mmapio
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -114,3 +116,12 @@ func addressLimits() (mappings int, bytes int64) {
 
 // errMapped: a file can be cut while it is mapped.
 var errMapped error
+
+// keepOwner gives file the owner and the group that info tells, as far as the process may.
+func keepOwner(file *os.File, info fs.FileInfo) {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		if file.Chown(int(stat.Uid), int(stat.Gid)) != nil {
+			_ = file.Chown(-1, int(stat.Gid)) // the group alone needs fewer rights
+		}
+	}
+}
