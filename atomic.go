@@ -83,6 +83,7 @@ func checkWords[W atomicWord](v *View, off int64, n int) error {
 	if v.m != nil && !v.m.writable {
 		return v.file.fail("atomic", ErrReadOnly)
 	}
+	v.handOut()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+	"weak"
 )
 
 // cache is the part of a File that decides when to map it and keeps the mapping
@@ -254,11 +255,22 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			return
 		}
 		m.onlyOwn, m.sparing = !trust.mincore, trust.sparing
+		f.own(m)
 	})
 	if controlErr != nil {
 		return nil, controlErr
 	}
 	return m, err
+}
+
+// own makes m memory of the File, before anybody stores to it.
+func (f *File) own(m *mapping) {
+	m.direct = m.direct && f.flusher == nil // or else a store is to be counted
+	if !syncCoversMappings {
+		registry.mu.Lock()
+		m.entry.owner = weak.Make(f)
+		registry.mu.Unlock()
+	}
 }
 
 // access returns what a mapping of the file is for. A store is no write that the kernel
@@ -335,27 +347,6 @@ func (f *File) stamp() {
 		return
 	}
 	_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) })
-}
-
-// writeBack hands what was stored through the mapping to the kernel, where
-// syncing the file does not include that.
-func (f *File) writeBack() error {
-	m := f.mapping.Load()
-	if syncCoversMappings || m == nil || !m.writable {
-		return nil
-	}
-	if pinsCopies {
-		if !m.pin() {
-			return nil
-		}
-		defer m.unpin()
-	}
-	err := sys.writeBack(m.address(), uintptr(m.extent.Load()))
-	runtime.KeepAlive(m)
-	if err != nil {
-		return &fs.PathError{Op: "sync", Path: f.Name(), Err: err}
-	}
-	return nil
 }
 
 // resize sets the size of the file. All that map it in this process know.

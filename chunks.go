@@ -62,10 +62,21 @@ func (f *File) UpdateChunks(size int, update func(off int64, chunk []byte) error
 		if !v.Writable() {
 			return false, f.fail("write", ErrReadOnly)
 		}
-		defer f.sawStore()
+		if err := f.mayWrite(); err != nil {
+			return false, err
+		}
+		if f.flusher != nil {
+			f.flusher.lend()
+			defer f.flusher.lent.Add(-1)
+		}
+		end := 0
+		defer func() {
+			f.sawStore()
+			err = f.wrote(int64(end), err)
+		}()
 		return true, guard("write", func() error {
 			for at := 0; at < len(v.data); at += size {
-				end := min(at+size, len(v.data))
+				end = min(at+size, len(v.data))
 				if err := update(v.off+int64(at), v.data[at:end:end]); err != nil {
 					return err
 				}

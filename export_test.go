@@ -117,11 +117,29 @@ func init() {
 		}
 		return real.stamp(fd)
 	}
-	sys.writeBack = func(address, length uintptr) error {
+	sys.writeBack = func(address, length uintptr, wait bool) error {
 		if err := intercepted("writeBack"); err != nil {
 			return err
 		}
-		return real.writeBack(address, length)
+		return real.writeBack(address, length, wait)
+	}
+	sys.datasync = func(file *os.File) error {
+		if err := intercepted("datasync"); err != nil {
+			return err
+		}
+		return real.datasync(file)
+	}
+	sys.startFlush = func(file *os.File) error {
+		if err := intercepted("startFlush"); err != nil {
+			return err
+		}
+		return real.startFlush(file)
+	}
+	sys.sync = func(file *os.File) error {
+		if err := intercepted("sync"); err != nil {
+			return err
+		}
+		return real.sync(file)
 	}
 	sys.allocate = func(file *os.File, off, length int64) error {
 		if err := intercepted("allocate"); err != nil {
@@ -165,12 +183,6 @@ func init() {
 			return 0, err
 		}
 		return real.writeAt(file, b, off)
-	}
-	sys.sync = func(file *os.File) error {
-		if err := intercepted("sync"); err != nil {
-			return err
-		}
-		return real.sync(file)
 	}
 	sys.readAhead = func(fd uintptr, off, length int64) {
 		if err := intercepted("readAhead"); err == nil {

@@ -204,6 +204,12 @@ func settled(t testing.TB) {
 	t.Fatal("mappings are left")
 }
 
+// tellsOfDisk reports whether a failure of the function is one of the disk, which is for
+// the caller to know.
+func tellsOfDisk(name string) bool {
+	return slices.Contains([]string{"writeBack", "datasync", "startFlush", "sync"}, name)
+}
+
 // exactSizes leaves out the notes of what others see, which preallocation changes.
 func exactSizes(notes []string, preallocating bool) []string {
 	if !preallocating {
@@ -267,8 +273,8 @@ func TestSystemCallsFail(t *testing.T) {
 			mu.Unlock()
 			t.Log("calls: ", usual)
 			for _, name := range mmapio.SysNames() {
-				if name == "writeBack" && !mmapio.SyncCoversMappings {
-					continue // Sync must say so: see TestWriteBackFails
+				if tellsOfDisk(name) {
+					continue // Sync must say so: see TestFlushFails
 				}
 				if name == "unmap" && mmapio.MustUnmapToResize {
 					continue // without it no size can be set
@@ -302,7 +308,7 @@ func TestSystemCallsFail(t *testing.T) {
 				}
 			}
 			attempt("everything always fails", func(name string, _ int) error {
-				if name == "writeBack" && !mmapio.SyncCoversMappings || name == "unmap" && mmapio.MustUnmapToResize {
+				if tellsOfDisk(name) || name == "unmap" && mmapio.MustUnmapToResize {
 					return nil
 				}
 				return errors.New("never")
@@ -312,7 +318,7 @@ func TestSystemCallsFail(t *testing.T) {
 	for _, name := range mmapio.SysNames() {
 		switch {
 		case !mmapio.SupportsMapping,
-			name == "writeBack" && mmapio.SyncCoversMappings,
+			tellsOfDisk(name),
 			name == "seal" && mmapio.PinsCopies,
 			name == "majorFaults" && !mmapio.SeesFaults,
 			// Only copy-on-write Files call these: see TestCopyOnWriteFaults.
@@ -384,27 +390,6 @@ func cutAndRestore(name string, b []byte) error {
 	}
 	_, err = file.WriteAt(b[:n], 0)
 	return err
-}
-
-// Where Sync needs it, a failure to write back is Sync's failure.
-func TestWriteBackFails(t *testing.T) {
-	if mmapio.SyncCoversMappings {
-		t.Skip("Sync does not need it here")
-	}
-	f := openWarm(t, newFilled(t, 10_000, 1))
-	if _, err := f.WriteAt([]byte("x"), 10); err != nil {
-		t.Fatal(err)
-	}
-	failure := errors.New("bad disk")
-	defer mmapio.Intercept(func(name string) error {
-		if name == "writeBack" {
-			return failure
-		}
-		return nil
-	})()
-	if err := f.Sync(); !isPathError(err, "sync", failure) {
-		t.Errorf("Sync: %v", err)
-	}
 }
 
 // newFilled returns the name of a new file with n bytes of a pattern.

@@ -1,6 +1,7 @@
 package mmapio
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"math"
@@ -49,6 +50,8 @@ type File struct {
 	cache    cache
 	tail     *tail        // preallocated space behind the end, or nil
 	private  *copyOnWrite // of a File that is a private copy, or nil
+	flushing flushing
+	flusher  *flusher // carries out the flush policy, or nil
 }
 
 // Mode tells what a [File] was opened for.
@@ -247,6 +250,7 @@ func adopt(file *os.File, flag int, config config) (*File, error) {
 func newFile(file *os.File, flag int, config config) *File {
 	f := &File{config: config, mode: modeOf(flag), flag: flag}
 	f.file.Store(file)
+	f.flusher = f.newFlusher(file)
 	if config.preallocate > 0 {
 		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 			f.tail = &tail{step: config.preallocate}
@@ -362,26 +366,6 @@ func (f *File) Stat() (fs.FileInfo, error) {
 	return info, f.named(err)
 }
 
-// Sync commits the content of the file to stable storage, as [os.File.Sync]
-// does. That covers what was stored through the mapping.
-func (f *File) Sync() error {
-	file, err := f.inner()
-	if err != nil {
-		return err
-	}
-	if f.private != nil {
-		return f.openOr("sync", nil)
-	}
-	f.stamp()
-	if err := f.trim(); err != nil {
-		return f.named(err)
-	}
-	if err := f.writeBack(); err != nil {
-		return err
-	}
-	return f.named(file.Sync())
-}
-
 // Truncate changes the size of the file, as [os.File.Truncate] does; it does not
 // move the position. All Files of this process that have the same file open know
 // of it at once.
@@ -397,12 +381,19 @@ func (f *File) Truncate(size int64) error {
 		return f.named(err)
 	}
 	defer f.resumeTail()
-	return f.named(f.resize(file, size))
+	if err := f.resize(file, size); err != nil || f.flusher == nil {
+		return f.named(err)
+	}
+	return f.flusher.count(0) // a size is written too
 }
 
 // Close closes the file, as [os.File.Close] does: reads and writes that are
 // under way finish or return [os.ErrClosed], and so does every later call. The
 // memory of the mapping is given up at once.
+//
+// With a [FlushPolicy] other than [Manual], what was written is flushed before. If that
+// fails the error is returned, and the file is closed all the same. A call that writes
+// and ends later, with its bytes written but not flushed, returns [os.ErrClosed].
 func (f *File) Close() error {
 	file, err := f.inner()
 	if err != nil {
@@ -411,8 +402,12 @@ func (f *File) Close() error {
 	withdraw(&f.mapping, &f.cache.closed)
 	f.stamp()
 	err = f.suspendTail(file) // for good
-	if closeErr := file.Close(); closeErr != nil {
-		return f.named(closeErr)
+	if flushErr := f.endPolicy(true); err == nil {
+		err = flushErr
+	}
+	closeErr := file.Close()
+	if err == nil || errors.Is(err, fs.ErrClosed) {
+		err = closeErr
 	}
 	return f.named(err)
 }
@@ -420,6 +415,9 @@ func (f *File) Close() error {
 // Detach takes the mapping away and returns the os.File inside, with its
 // position where this File's is. The File is closed for every later call, but
 // the descriptor stays open and belongs to the caller.
+//
+// What a [FlushPolicy] has not flushed yet is flushed before. If that fails the error is
+// returned, and nothing has changed.
 func (f *File) Detach() (*os.File, error) {
 	file, err := f.inner()
 	if err != nil {
@@ -427,6 +425,9 @@ func (f *File) Detach() (*os.File, error) {
 	}
 	if control(file, func(uintptr) {}) != nil {
 		return nil, f.fail("detach", fs.ErrClosed)
+	}
+	if err := f.endPolicy(false); err != nil {
+		return nil, err
 	}
 	withdraw(&f.mapping, &f.cache.closed)
 	f.stamp()

@@ -18,6 +18,7 @@ type config struct {
 	preallocate int64
 	mapping     Mapping
 	copyOnWrite bool
+	policy      FlushPolicy
 }
 
 // Mapping says when a [File] is mapped.

@@ -61,10 +61,11 @@ type entry struct {
 	counted  bool          // in registry.count and registry.bytes
 	kept     bool          // in use until the File is closed: see keep
 
-	pins  atomic.Int64 // what keeps the memory as it is; below zero when retired
-	views atomic.Int64 // pins of Views, with pinsCopies and for private mappings
-	going atomic.Bool  // being sealed or, with pinsCopies, unmapped
-	gone  atomic.Bool  // unmapped early, with pinsCopies
+	pins  atomic.Int64       // what keeps the memory as it is; below zero when retired
+	views atomic.Int64       // pins of Views, with pinsCopies and for private mappings
+	owner weak.Pointer[File] // see writeBack; not set where that has no use for it
+	going atomic.Bool        // being sealed or, with pinsCopies, unmapped
+	gone  atomic.Bool        // unmapped early, with pinsCopies
 }
 
 // retiredPins is added to the pins of a retired mapping.
@@ -132,6 +133,33 @@ func entryOf(address uintptr) *entry {
 		}
 	}
 	return nil
+}
+
+// entriesOf returns what of the memory of a File can have been stored to, pinned, also
+// where it is retired and only Views keep it.
+func entriesOf(owner weak.Pointer[File]) []*entry {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	var entries []*entry
+	for e := range registry.entries {
+		if e.owner == owner && e.writable && e.hold() {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// hold is pin for memory that may be retired already, but is pinned by others.
+func (e *entry) hold() bool {
+	for {
+		pins := e.pins.Load()
+		if pins == retiredPins || e.going.Load() {
+			return false
+		}
+		if e.pins.CompareAndSwap(pins, pins+1) {
+			return true
+		}
+	}
 }
 
 // releaseEntry gives back the addresses of a mapping that nobody can hold any more,

@@ -30,7 +30,10 @@ var sys = struct {
 	resident    func(address, length uintptr, found func(at, n uintptr))
 	majorFaults func() int64
 	stamp       func(fd uintptr) error
-	writeBack   func(address, length uintptr) error
+	writeBack   func(address, length uintptr, wait bool) error
+	datasync    func(file *os.File) error
+	startFlush  func(file *os.File) error
+	sync        func(file *os.File) error
 
 	allocate     func(file *os.File, off, length int64) error
 	populateRead func(address, length uintptr) error
@@ -41,11 +44,10 @@ var sys = struct {
 	discard       func(fd uintptr, off int64, address, length uintptr) error
 	privatePages  func(address, length uintptr, found func(at, n uintptr))
 	writeAt       func(file *os.File, b []byte, off int64) (int, error)
-	sync          func(file *os.File) error
 }{
-	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack,
+	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack, datasync, startFlush, (*os.File).Sync,
 	allocate, populateRead, mapWindow, readAhead,
-	populateWrite, discard, privatePages, (*os.File).WriteAt, (*os.File).Sync,
+	populateWrite, discard, privatePages, (*os.File).WriteAt,
 }
 
 // trust says how far a file system can be relied upon.

@@ -42,11 +42,15 @@ func stamp(fd uintptr) error {
 	return unix.Futimes(int(fd), []unix.Timeval{accessed, unix.NsecToTimeval(time.Now().UnixNano())})
 }
 
-func writeBack(address, length uintptr) error {
+func writeBack(address, length uintptr, wait bool) error {
 	if length == 0 {
 		return nil
 	}
-	return unix.Msync(bytesAt(address, length), unix.MS_SYNC)
+	flag := unix.MS_ASYNC
+	if wait {
+		flag = unix.MS_SYNC
+	}
+	return unix.Msync(bytesAt(address, length), flag)
 }
 
 func mappingLimit() int { return defaultMappings }

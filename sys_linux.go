@@ -114,8 +114,42 @@ func futimens(fd uintptr, times *[2]unix.Timespec) error {
 // writeBack makes what was stored durable, with what is needed to read it back: msync
 // does what fdatasync does, see vfs_fsync_range in fs/sync.c and its caller in
 // mm/msync.c.
-func writeBack(address, length uintptr) error {
-	return unix.Msync(bytesAt(address, length), unix.MS_SYNC)
+//
+// Begin to write is all that it could do without waiting, and msync does not even do
+// that: startFlush does.
+func writeBack(address, length uintptr, _ bool) error {
+	return ignoringEINTR(func() error { return unix.Msync(bytesAt(address, length), unix.MS_SYNC) })
+}
+
+// datasync makes the bytes of the file durable, with what is needed to read them back:
+// see fdatasync(2).
+func datasync(file *os.File) (err error) {
+	controlErr := control(file, func(fd uintptr) {
+		err = ignoringEINTR(func() error { return unix.Fdatasync(int(fd)) })
+	})
+	if controlErr != nil {
+		return controlErr
+	}
+	return err
+}
+
+// startFlush has the kernel begin to write out the file: see sync_file_range(2).
+func startFlush(file *os.File) (err error) {
+	controlErr := control(file, func(fd uintptr) {
+		err = ignoringEINTR(func() error { return unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WRITE) })
+	})
+	if controlErr != nil {
+		return controlErr
+	}
+	return err
+}
+
+func ignoringEINTR(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // mappingLimit returns how many mappings more the kernel allows the process.

@@ -44,7 +44,7 @@ func residentPages(address, length uintptr, found func(at, n uintptr)) {}
 
 func stamp(fd uintptr) error { return errors.ErrUnsupported }
 
-func writeBack(address, length uintptr) error { return errors.ErrUnsupported }
+func writeBack(address, length uintptr, wait bool) error { return errors.ErrUnsupported }
 
 func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
 

@@ -24,6 +24,6 @@ func residentPages(address, length uintptr, found func(at, n uintptr)) {}
 
 func stamp(fd uintptr) error { return nil }
 
-func writeBack(address, length uintptr) error { return nil }
+func writeBack(address, length uintptr, wait bool) error { return nil }
 
 func mappingLimit() int { return defaultMappings }

@@ -90,7 +90,9 @@ func stamp(fd uintptr) error {
 }
 
 // writeBack hands stored bytes to the file; FlushFileBuffers makes them durable.
-func writeBack(address, length uintptr) error { return windows.FlushViewOfFile(address, length) }
+func writeBack(address, length uintptr, _ bool) error {
+	return windows.FlushViewOfFile(address, length)
+}
 
 func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"sync/atomic"
 )
 
 // View is the bytes of a region of a [File], without a copy.
@@ -28,6 +29,9 @@ type View struct {
 	off  int64  // in the file
 	m    *mapping
 	file *File
+
+	flusher *flusher    // of the File, if stores to the View count for a flush policy
+	handed  atomic.Bool // they may have been made
 }
 
 // noCopy makes go vet report copies.
@@ -79,6 +83,9 @@ func (v *View) show(f *File, m *mapping, off, n int64) {
 	from := off - m.entry.off
 	v.data = m.data[from : from+n : from+n]
 	v.off, v.m, v.file = off, m, f
+	if m.writable {
+		v.flusher = f.flusher
+	}
 }
 
 // viewAttempts is how often a mapping may be taken away before a View has pinned it,
@@ -177,6 +184,7 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	if err != nil {
 		return f.fail("view", innerError(err))
 	}
+	f.own(m)
 	m.pinView()
 	m.retire() // when the View is released
 	v.show(f, m, off, n)
@@ -209,10 +217,38 @@ func (v *View) Release() {
 		return
 	}
 	m := v.m
+	if v.handed.Load() {
+		v.takeBack()
+	}
 	v.data, v.m = nil, nil // its addresses can be given back
 	if m != nil {
 		m.unpinView()
 	}
+}
+
+// handOut notes that from now on stores to the View can be made by whoever has its bytes.
+func (v *View) handOut() {
+	if v.flusher != nil && !v.handed.Load() && v.handed.CompareAndSwap(false, true) {
+		v.flusher.lend()
+	}
+}
+
+// takeBack ends what handOut began.
+func (v *View) takeBack() {
+	v.handed.Store(false)
+	v.file.sawStore()
+	v.flusher.lent.Add(-1)
+	_ = v.wrote(0, len(v.data)) // if it fails the next call of the File says so
+}
+
+// wrote counts the n bytes at off, which were stored, for the flush policy. When that has
+// ended with the File, they are flushed at once.
+func (v *View) wrote(off int64, n int) error {
+	err := v.file.wrote(int64(n), nil)
+	if err != nil && v.flusher.closed.Load() {
+		return v.file.flushMapped(v.m, v.at()+off, int64(n))
+	}
+	return err
 }
 
 // Bytes returns the bytes themselves: Len of them, with no room behind. It returns nil
@@ -226,6 +262,9 @@ func (v *View) Release() {
 func (v *View) Bytes() []byte {
 	if v == nil {
 		return nil
+	}
+	if v.flusher != nil {
+		v.handOut()
 	}
 	return v.data
 }
@@ -298,7 +337,7 @@ func (v *View) ReadAt(b []byte, off int64) (int, error) {
 // memory that is read-only the error is [ErrReadOnly]. After a fault, which is a
 // [*FaultError], a part may have been written.
 //
-// The bytes are on stable storage after [View.Flush].
+// The bytes are on stable storage after [View.Flush], or what the [FlushPolicy] says.
 func (v *View) WriteAt(b []byte, off int64) (int, error) {
 	if err := v.live("write"); err != nil {
 		return 0, err
@@ -312,13 +351,16 @@ func (v *View) WriteAt(b []byte, off int64) (int, error) {
 	if !v.m.writable {
 		return 0, v.file.fail("write", ErrReadOnly)
 	}
+	if err := v.file.mayWrite(); err != nil {
+		return 0, err
+	}
 	_ = v.file.bringIn(v.m, v.at()+off, int64(len(b)))
 	err := guardedCopy("write", v.data[off:], b)
 	v.file.sawStore()
 	if err != nil {
 		return 0, err
 	}
-	return len(b), nil
+	return len(b), v.wrote(off, len(b))
 }
 
 // guardedCopy copies src to dst. A fault in memory of a mapped file is an error.
@@ -339,6 +381,7 @@ func (v *View) Do(do func(b []byte) error) error {
 	if err := v.live("access"); err != nil {
 		return err
 	}
+	v.handOut()
 	defer runtime.KeepAlive(v)
 	return guard("access", func() error { return do(v.data) })
 }

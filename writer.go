@@ -11,7 +11,7 @@ import (
 // len(b). Writes by several goroutines do not overlap.
 //
 // The bytes are visible to every other handle and process when Write returns.
-// They are on stable storage after Sync.
+// They are on stable storage after Sync, Flush or what the [FlushPolicy] says.
 func (f *File) Write(b []byte) (int, error) {
 	if f != nil {
 		if m := f.mapping.Load(); m != nil && m.direct {
@@ -37,13 +37,25 @@ func (f *File) writeClaimed(m *mapping, b []byte, off int64) (int, error) {
 		return len(b), nil
 	}
 	if f.offset.CompareAndSwap(off+int64(len(b)), off) {
-		return f.write(b)
+		return f.writeNow(b)
 	}
-	return f.writeAt(b, off) // somebody has moved the position on meanwhile
+	return f.writeAtNow(b, off) // somebody has moved the position on meanwhile
 }
 
-// write is the true path of Write.
+// write is what Write does unless the bytes only need to be copied.
 func (f *File) write(b []byte) (int, error) {
+	if f == nil || f.flusher == nil {
+		return f.writeNow(b)
+	}
+	if err := f.mayWrite(); err != nil {
+		return 0, err
+	}
+	n, err := f.writeNow(b)
+	return n, f.wrote(int64(n), err)
+}
+
+// writeNow is write without the flush policy, and the true path of Write.
+func (f *File) writeNow(b []byte) (int, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err
@@ -52,10 +64,15 @@ func (f *File) write(b []byte) (int, error) {
 		return f.writePrivate(file, b)
 	}
 	m := f.mapping.Load()
-	if m != nil && m.direct && f.offset.Load() == inKernel && f.fetch(file) {
-		off := f.offset.Load()
-		if m.holds(off, len(b)) && f.offset.CompareAndSwap(off, off+int64(len(b))) {
-			return f.writeClaimed(m, b, off)
+	if m != nil && (m.direct && f.offset.Load() == inKernel || m.writable && f.flusher != nil) && f.fetch(file) {
+		for {
+			off := f.offset.Load()
+			if !m.holds(off, len(b)) {
+				break
+			}
+			if f.offset.CompareAndSwap(off, off+int64(len(b))) {
+				return f.writeClaimed(m, b, off)
+			}
 		}
 	}
 	if f.tail != nil {
@@ -102,7 +119,7 @@ func (f *File) WriteString(s string) (int, error) {
 //
 // WriteAt neither uses nor moves the position. The bytes are visible to every
 // other handle and process when WriteAt returns; they are on stable storage after
-// Sync. Parallel calls must not overlap, as [io.WriterAt] demands: where they do,
+// Sync, Flush or what the [FlushPolicy] says. Parallel calls must not overlap, as [io.WriterAt] demands: where they do,
 // the result may be a mixture, byte by byte. The modification time of the file
 // follows within about a second, and at once at Stat, Sync and Close of this File.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
@@ -115,14 +132,31 @@ func (f *File) WriteAt(b []byte, off int64) (int, error) {
 	return n, f.named(err)
 }
 
-// writeAt is the true path of WriteAt.
+// writeAt is what WriteAt does unless the bytes only need to be copied.
 func (f *File) writeAt(b []byte, off int64) (int, error) {
+	if f == nil || f.flusher == nil {
+		return f.writeAtNow(b, off)
+	}
+	if err := f.mayWrite(); err != nil {
+		return 0, err
+	}
+	n, err := f.writeAtNow(b, off)
+	return n, f.wrote(int64(n), err)
+}
+
+// writeAtNow is writeAt without the flush policy, and the true path of WriteAt.
+func (f *File) writeAtNow(b []byte, off int64) (int, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err
 	}
 	if f.private != nil {
 		return f.writeAtPrivate(b, off)
+	}
+	if f.flusher != nil {
+		if m := f.mapping.Load(); m != nil && m.writable && m.holds(off, len(b)) && f.store(m, b, off) {
+			return len(b), nil
+		}
 	}
 	if f.tail != nil {
 		return f.writeAtWithTail(file, b, off)
@@ -147,6 +181,14 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func (f *File) readFrom(r io.Reader) (int64, error) {
+	if f != nil && f.flusher != nil {
+		return f.flusher.readFrom(r)
+	}
+	return f.readFromNow(r)
+}
+
+// readFromNow is readFrom without the flush policy.
+func (f *File) readFromNow(r io.Reader) (int64, error) {
 	file, err := f.inner()
 	if err != nil {
 		return 0, err
