@@ -422,5 +422,8 @@ func control(file *os.File, do func(fd uintptr)) error {
 	if err != nil {
 		return err
 	}
-	return conn.Control(do)
+	if conn.Control(do) != nil {
+		return fs.ErrClosed // its only error, which os does not translate here
+	}
+	return nil
 }

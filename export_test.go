@@ -291,3 +291,22 @@ type noAddresses struct{}
 func (noAddresses) Error() string { return "no addresses left" }
 
 func (noAddresses) Is(target error) bool { return outOfAddresses(target) }
+
+// Scheduled returns how many Files wait for their flush, whether there is a timer, and
+// how many goroutines flush.
+func Scheduled() (files int, timer bool, workers int) {
+	schedule.mu.Lock()
+	defer schedule.mu.Unlock()
+	return len(schedule.queue), schedule.timer != nil, schedule.workers
+}
+
+// Flushed returns how many of the bytes that were written to f have been flushed.
+func Flushed(f *File) int64 {
+	if f.flusher == nil {
+		return 0
+	}
+	return f.flusher.flushedBytes.Load()
+}
+
+// MostWorkers is how many Files are flushed in the background at once.
+const MostWorkers = mostWorkers

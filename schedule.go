@@ -23,9 +23,12 @@ const mostWorkers = 128
 
 // appointment is the place of a File in the schedule.
 type appointment struct {
-	made  atomic.Bool
-	due   time.Time // these two under schedule.mu
-	place int       // in the queue, or unplaced
+	made atomic.Bool
+
+	// Under schedule.mu:
+	due     time.Time
+	place   int  // in the queue, or unplaced
+	working bool // a worker has the File; if an appointment was made, it waits for that
 }
 
 const unplaced = -1
@@ -41,8 +44,10 @@ func (p *flusher) arm() {
 		return
 	}
 	p.timed.due = time.Now().Add(p.policy.interval)
-	heap.Push(&schedule.queue, p)
-	setTimer()
+	if !p.timed.working {
+		heap.Push(&schedule.queue, p)
+		setTimer()
+	}
 }
 
 // disarm takes the File out of the schedule, unless it is owed something.
@@ -102,6 +107,7 @@ func nextDue() *flusher {
 	}
 	p := heap.Pop(&schedule.queue).(*flusher)
 	p.timed.made.Store(false) // before the flush begins: what it may miss makes a new appointment
+	p.timed.working = true
 	return p
 }
 
@@ -113,10 +119,14 @@ func work(p *flusher) {
 			p.arm()
 		}
 		schedule.mu.Lock()
+		p.timed.working = false
+		if p.timed.made.Load() {
+			heap.Push(&schedule.queue, p)
+		}
 		if p = nextDue(); p == nil {
 			schedule.workers--
-			setTimer()
 		}
+		setTimer()
 		schedule.mu.Unlock()
 	}
 }
