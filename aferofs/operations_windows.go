@@ -2,6 +2,6 @@ package aferofs
 
 // What os.Stat and os.Lstat call themselves in errors.
 const (
-	statOperation  = "CreateFile"
-	lstatOperation = "CreateFile"
+	statOperation  = "GetFileAttributesEx"
+	lstatOperation = "GetFileAttributesEx"
 )

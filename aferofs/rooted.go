@@ -32,12 +32,11 @@ var (
 //   - A ".." that leads out of the folder, and a symbolic link that does or is absolute,
 //     is an error, that of os.Root. Such a link can be made, read and removed. More than 8
 //     links on the way to a file are an error too.
-//   - The folder itself cannot be removed, renamed or emptied: RemoveAll of it is
-//     [syscall.EINVAL], and nothing is removed. Its name in [fs.FileInfo] is ".".
+//   - The folder itself cannot be removed, renamed or emptied: RemoveAll of it, and of
+//     every name that ends in "..", is [syscall.EINVAL], and nothing is removed. The name
+//     of the folder in [fs.FileInfo] is ".".
 //   - When RemoveAll fails, the error has the name that was given, not that of what could
 //     not be removed.
-//   - A name that ends in ".." is the folder that it leads to for Remove, RemoveAll and
-//     Rename as well, where systems refuse such names.
 //   - Rename and SymlinkIfPossible may fail for another reason, if there are several: a
 //     name that is empty, or ends in a slash.
 //   - Setuid, setgid and sticky bits are not set on a file that is created where a
@@ -45,9 +44,9 @@ var (
 //
 // What os.Root does not prevent is not prevented: hard links to files elsewhere, mounts
 // and bind mounts inside the folder, devices. Whoever can make these can reach out. On js
-// os.Root cannot withstand races; on js and Plan 9 it goes by the name of the folder, and
-// follows it when that is given to another one. On Windows the names of devices, such as
-// NUL, are errors.
+// os.Root cannot withstand races, and goes by the name of the folder, also when that is
+// given to another one. On Windows the names of devices, such as NUL, are errors, and the
+// errno of an error can be another one than that of OsFs.
 //
 // All methods may be called by several goroutines at once.
 type RootedFs struct {
@@ -166,8 +165,8 @@ func (s *RootedFs) creatable(within string, flag int) error {
 	if runtime.GOOS != "linux" || !endsInSlash(within) {
 		return nil
 	}
-	dir, base := filepath.Split(strings.TrimRight(within, slashes))
-	if _, err := s.root.Stat("./" + dir); err != nil {
+	base := lastPart(within)
+	if _, err := s.root.Stat("./" + strings.TrimSuffix(strings.TrimRight(within, slashes), base)); err != nil {
 		return err
 	}
 	if flag&os.O_EXCL != 0 && (base == "." || base == "..") {
@@ -253,10 +252,21 @@ func (s *RootedFs) RemoveAll(path string) error {
 		return nil // as os does
 	}
 	op := "unlinkat"
-	if within, _ := inside(path); within == "." || strings.HasSuffix(within, "/.") {
+	if base := lastPart(path); base == "." {
 		op = "RemoveAll"
 	}
-	return at(op, path, s.root.RemoveAll)
+	return at(op, path, func(within string) error {
+		if lastPart(within) == ".." || s.sameFolder(within, ".") {
+			return syscall.EINVAL // os.Root would empty the folder of "dir/.."
+		}
+		return s.root.RemoveAll(within)
+	})
+}
+
+// lastPart returns what is behind the last slash but those at the end.
+func lastPart(name string) string {
+	trimmed := strings.TrimRight(name, slashes)
+	return trimmed[strings.LastIndexAny(trimmed, slashes)+1:]
 }
 
 // Rename renames a file or a folder, as [os.Rename] does.
@@ -266,6 +276,9 @@ func (s *RootedFs) Rename(oldname, newname string) error {
 		var to string
 		if to, err = inside(newname); err == nil && (s.isLink(from) || s.isLink(to)) {
 			err = syscall.ENOTDIR
+		}
+		if err == nil && lastPart(from) == ".." && runtime.GOOS != "windows" {
+			err = syscall.EBUSY
 		}
 		if err == nil {
 			err = s.root.Rename(from, to)

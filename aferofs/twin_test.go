@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"sort"
 	"strings"
@@ -494,7 +495,20 @@ func TestRootedEqualsOsFsInFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if runtime.GOOS == "windows" {
+		forgetNumbers(want)
+		forgetNumbers(mine)
+	}
 	compare(t, want, mine, documented)
+}
+
+// forgetNumbers leaves out why something failed: os.Root asks Windows by other calls, which
+// answer with other numbers.
+func forgetNumbers(results map[string]string) {
+	number := regexp.MustCompile(`Errno\([^)]*\)|\*errors.errorString\([^)]*\)`)
+	for call, result := range results {
+		results[call] = number.ReplaceAllString(result, "Errno")
+	}
 }
 
 // documented reports whether results may differ: the documentation of RootedFs says so.
@@ -506,12 +520,10 @@ func documented(call, want, got string) bool {
 	switch {
 	case method == "RemoveAll":
 		// The name is another one, and RemoveAll(".") has more forms.
-		return dots || failed(want, "*PathError{") && failed(got, "*PathError{")
+		return (dots || failed(want, "*PathError{")) && failed(got, "*PathError{")
 	case method == "Remove" && dots:
 		return failed(want, "*PathError{remove ") && failed(got, "*PathError{remove ")
-	case strings.HasPrefix(method, "Rename to new") && dots:
-		return failed(want, "*LinkError{rename ") && got[:3] == "nil"
-	case strings.HasPrefix(method, "Rename") && (slashed || method == "Rename to nothing"):
+	case strings.HasPrefix(method, "Rename") && (slashed || dots || method == "Rename to nothing"):
 		return failed(want, "*LinkError{rename ") && failed(got, "*LinkError{rename ")
 	case strings.HasPrefix(method, "Symlink") && (slashed || method == "Symlink to nothing"):
 		return failed(want, "*LinkError{symlink ") && failed(got, "*LinkError{symlink ")
