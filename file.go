@@ -133,8 +133,16 @@ func OpenInRoot(dir, name string, options ...Option) (*File, error) {
 }
 
 // OpenFileInRoot opens the named file beneath root, as [os.Root.OpenFile] does: same
-// flags, same permissions, same errors. What leads out of root is an error.
+// flags, same permissions, same errors of type [*fs.PathError]. What leads out of root is
+// an error, and so is a root that is nil: [os.ErrInvalid]. The File goes on when root is
+// closed. Options are as for [OpenFile].
+//
+// The name of the File is that of root and name joined, as for os.Root, unless
+// [WithName] says otherwise.
 func OpenFileInRoot(root *os.Root, name string, flag int, perm fs.FileMode, options ...Option) (*File, error) {
+	if root == nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: os.ErrInvalid}
+	}
 	config, err := newConfig(name, flag, options)
 	if err != nil {
 		return nil, err
