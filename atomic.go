@@ -10,7 +10,8 @@ import (
 // machine. A word must lie inside the View, at an offset of the file that is a multiple
 // of its size, and the View must be [View.Writable], because every method but Load stores.
 // A word is valid until the View is released; when the file is cut below it, its use
-// faults: see [View].
+// faults: see [View]. In a program that is built with the race detector no guard catches
+// that: atomic operations are done in C then.
 
 // Uint32 returns the word that is off bytes behind the start of the View. The error is a
 // [*fs.PathError] with a [*RangeError], an [*AlignError], [ErrReadOnly] or [fs.ErrClosed]

@@ -2,6 +2,8 @@ package mmapio_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -97,4 +99,79 @@ func TestFuzzDecoding(t *testing.T) {
 			t.Errorf("%s cannot be reached", kind.name)
 		}
 	}
+}
+
+// FuzzView asks for Views, and for words and ranges of them, at any offset, and compares
+// with a slice.
+func FuzzView(f *testing.F) {
+	for _, off := range []int64{0, 1, 8, 4095, 4096, 10_000, 1 << 32, -1, -1 << 63, 1<<63 - 1} {
+		f.Add(off, int64(100), int64(8), 3, uint16(10_000), uint8(0))
+		f.Add(int64(4096), off, off, int(off), uint16(10_000), uint8(1))
+		f.Add(int64(4), int64(100), off, 1, uint16(4096), uint8(2))
+	}
+	ways := [][]mmapio.Option{nil, {mmapio.WithMapping(mmapio.MapNever)}, {mmapio.WithMapping(mmapio.MapAlways)}}
+	f.Fuzz(func(t *testing.T, off, length, at int64, count int, size uint16, way uint8) {
+		if !mmapio.SupportsMapping {
+			t.Skip("no mappings on this system")
+		}
+		model := patterned(int(size), 1)
+		file := openFor(t, newFilled(t, int(size), 1), os.O_RDWR, ways[int(way)%len(ways)]...)
+		v, err := file.View(off, length)
+		inside := off >= 0 && length >= 0 && off <= int64(size) && length <= int64(size)-off
+		if inside != (err == nil) || err != nil && !errors.Is(err, mmapio.ErrOutOfRange) {
+			t.Fatalf("View(%d, %d) of %d: %v", off, length, size, err)
+		}
+		if err != nil {
+			return
+		}
+		defer v.Release()
+		part := model[off : off+length]
+		if !bytes.Equal(v.Bytes(), part) || cap(v.Bytes()) != len(part) {
+			t.Fatal("other bytes")
+		}
+		b := make([]byte, uint8(count))
+		reader := bytes.NewReader(part)
+		want := make([]byte, len(b))
+		n, err := v.ReadAt(b, at)
+		if at >= 0 {
+			if m, wantErr := reader.ReadAt(want, at); len(b) > 0 && (n != m || err != wantErr) || !bytes.Equal(b, want) {
+				t.Fatalf("ReadAt of %d at %d: %d, %v; want %d, %v", len(b), at, n, err, m, wantErr)
+			}
+		} else if n != 0 || !errors.Is(err, mmapio.ErrOutOfRange) {
+			t.Fatalf("ReadAt at %d: %d, %v", at, n, err)
+		}
+		if !v.Writable() {
+			return
+		}
+		words, err := v.Uint64s(at, count)
+		switch fits := at >= 0 && count >= 0 && at <= length && int64(count) <= (length-at)/8; {
+		case !fits:
+			if !errors.Is(err, mmapio.ErrOutOfRange) {
+				t.Fatalf("%d words at %d of %d: %v", count, at, length, err)
+			}
+		case (off+at)%8 != 0:
+			if !errors.Is(err, mmapio.ErrMisaligned) {
+				t.Fatalf("%d words at %d+%d: %v", count, off, at, err)
+			}
+		case err != nil || len(words) != count:
+			t.Fatalf("%d words at %d of %d: %d, %v", count, at, length, len(words), err)
+		default:
+			for i := range words {
+				if got := words[i].Load(); got != binary.NativeEndian.Uint64(part[at+8*int64(i):]) {
+					t.Fatalf("word %d is %x", i, got)
+				}
+				words[i].Add(1)
+				binary.NativeEndian.PutUint64(part[at+8*int64(i):], words[i].Load())
+			}
+		}
+		n, err = v.WriteAt(want, at)
+		if fits := at >= 0 && at <= length && int64(len(want)) <= length-at; fits != (err == nil) || fits && n != len(want) || !fits && n != 0 {
+			t.Fatalf("WriteAt of %d at %d of %d: %d, %v", len(want), at, length, n, err)
+		} else if fits {
+			copy(part[at:], want)
+		}
+		if got, err := os.ReadFile(file.Name()); err != nil || !bytes.Equal(got, model) {
+			t.Fatalf("the file is not the model: %v", err)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -931,5 +932,104 @@ func TestRaceOfPreallocation(t *testing.T) {
 	}
 	if !bytes.Equal(content, pieces(int(written.Load()))) {
 		t.Errorf("%d bytes in the end, want the %d of %d records", len(content), written.Load()*pieceSize, written.Load())
+	}
+}
+
+// Views, chunks and words are used while others grow, cut and close the file. Nothing
+// comes down, and no byte is foreign: a View shows what the file has there, or nothing.
+func TestRaceOfViews(t *testing.T) {
+	needMappings(t)
+	const size, kept = 3 << 20, 1 << 20 // what lies before kept is never cut
+	name := newFilled(t, 1, 1)
+	body := bodyOf(5, size)
+	writeBody(t, name, body)
+	d := raceTime(t)
+	r := newRace(t, d)
+	var current atomic.Pointer[mmapio.File]
+	current.Store(openRaced(t, name))
+	never := openRaced(t, name, mmapio.WithMapping(mmapio.MapNever))
+	// refused reports whether the error is one of a file that was closed or cut.
+	refused := func(err error) bool {
+		return errors.Is(err, fs.ErrClosed) || errors.Is(err, mmapio.ErrOutOfRange) || errors.Is(err, mmapio.ErrFault)
+	}
+	look := func(f *mmapio.File, limit int64) func(random *rand.Rand) error {
+		return func(random *rand.Rand) error {
+			g := f
+			if g == nil {
+				g = current.Load()
+			}
+			off := random.Int64N(limit)
+			n := min(random.Int64N(20_000)+1, limit-off)
+			v, err := g.View(off, n)
+			if err != nil {
+				if refused(err) {
+					return nil
+				}
+				return err
+			}
+			defer v.Release()
+			got := make([]byte, n)
+			if _, err := v.ReadAt(got, 0); err == nil {
+				err = checkBody(body, got, off, limit > kept)
+				if err != nil {
+					return err
+				}
+			} else if limit <= kept || !refused(err) {
+				return err
+			}
+			err = v.Do(func(b []byte) error { return checkBody(body, b, off, limit > kept) })
+			if err != nil && (limit <= kept || !refused(err)) {
+				return err
+			}
+			return nil
+		}
+	}
+	r.run("look at what stays", look(nil, kept))
+	r.run("look at all", look(nil, size))
+	r.run("look alone", look(never, size))
+	r.run("chunks", func(random *rand.Rand) error {
+		f := current.Load()
+		chunks := f.Chunks(1 + random.IntN(100_000))
+		err := mmapio.Guard(func() error {
+			for off, chunk := range chunks.All() {
+				if err := checkBody(body, chunk, off, off+int64(len(chunk)) > kept); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err = errors.Join(err, chunks.Err()); err != nil && !refused(err) {
+			return err
+		}
+		return nil
+	})
+	r.run("cut and restore", func(random *rand.Rand) error {
+		f := current.Load()
+		to := kept + random.Int64N(size-kept)
+		if err := f.Truncate(to); err != nil {
+			if errors.Is(err, fs.ErrClosed) || mmapio.MustUnmapToResize {
+				return nil
+			}
+			return err
+		}
+		if _, err := f.WriteAt(body[to:], to); err != nil && !errors.Is(err, fs.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	r.run("close and open", func(random *rand.Rand) error {
+		f, err := mmapio.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		old := current.Swap(f)
+		if random.IntN(2) == 0 {
+			mmapio.Unmap(f)
+		}
+		return old.Close()
+	})
+	r.wait()
+	if err := current.Load().Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -207,8 +207,10 @@ func TestViewOnFullDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if fault := faultOf(t, mmapio.Guard(func() error { word.Add(1); return nil }), name); fault.Offset/4096 != 9 {
-				t.Errorf("Guard: a fault at %d", fault.Offset)
+			if !raceEnabled { // see TestWordOfCutFile
+				if fault := faultOf(t, mmapio.Guard(func() error { word.Add(1); return nil }), name); fault.Offset/4096 != 9 {
+					t.Errorf("Guard: a fault at %d", fault.Offset)
+				}
 			}
 			if _, err := v.WriteAt([]byte("where there is room"), 20_100); err != nil {
 				t.Error(err)
