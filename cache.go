@@ -390,7 +390,7 @@ func openTruncating(in folder, name string, flag int, perm fs.FileMode) (*os.Fil
 		file, err = openUnmapped(in, name, flag, perm, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 		_ = cut(0, info, func() error { return nil })
@@ -413,7 +413,7 @@ func openUnmapped(in folder, name string, flag int, perm fs.FileMode, first erro
 		file, err = in.OpenFile(name, flag, perm)
 		return err
 	})
-	return file, explained(err)
+	return file, err
 }
 
 // control runs do with the descriptor of file, which stays open meanwhile.

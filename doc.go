@@ -39,6 +39,22 @@
 // returned: [io.EOF], ENOSPC, EIO. [debug.SetPanicOnFault] is set for the time of a
 // copy and put back as it was.
 //
+// # Views
+//
+// [File.View] gives the bytes of a region without a copy, [File.Chunks] those of a whole
+// file piece by piece, and [View.Uint64] and its siblings words that several goroutines
+// and processes can use at once. Nothing copies here, so nothing can be repeated as a
+// system call:
+//
+//   - A View keeps its memory until it is released, whatever becomes of its File. One
+//     that is forgotten takes up address space for good.
+//   - Where bytes below a View are cut off, its disk is full (storing into a hole) or
+//     cannot be read, touching them ends the program, unless it is done in [View.Do],
+//     [View.ReadAt], [View.WriteAt], [File.UpdateChunks] or [Guard], which return a
+//     [*FaultError]. The rest of the last page is zeros, and stores there are lost.
+//   - Windows does not cut files that have Views: Truncate is an error there.
+//   - On systems without mappings there are no Views.
+//
 // # Cold data
 //
 // A page that is not in memory is read through the descriptor. A goroutine that

@@ -123,12 +123,13 @@ func addEntry(e *entry) {
 	registry.entries[e] = struct{}{}
 }
 
-// entryOf returns the entry of the mapping that the address is in, or nil.
+// entryOf returns the entry of the mapping that the address is in, or nil. With pinsCopies
+// something else may be where a mapping was.
 func entryOf(address uintptr) *entry {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	for e := range registry.entries {
-		if address-e.address < uintptr(e.length) {
+		if address-e.address < uintptr(e.length) && !(pinsCopies && e.going.Load()) {
 			return e
 		}
 	}

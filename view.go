@@ -1,6 +1,7 @@
 package mmapio
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -73,6 +74,9 @@ func (v *View) open(f *File, off, n int64) (*View, error) {
 		}
 	}
 	if err := v.openSlow(f, off, n); err != nil {
+		if f != nil && f.cache.closed.Load() && !errors.Is(err, fs.ErrClosed) {
+			err = f.fail("view", fs.ErrClosed) // meanwhile: Windows has other words for it
+		}
 		return nil, err
 	}
 	return v, nil
@@ -256,7 +260,8 @@ func (v *View) wrote(off int64, n int) error {
 // fault, as it is everywhere when the file is cut. [View.Do] hands out the same bytes and
 // turns faults into errors.
 //
-// Stores are seen at once by all who have the same file open. Unordered with other
+// Stores are seen at once by all who have the same file open. They move the modification
+// time of the file at [View.Flush]; before that it is up to the system. Unordered with other
 // goroutines and processes, they are data races as with any memory; see [View.Uint32] and
 // its siblings for words that several can use.
 func (v *View) Bytes() []byte {
@@ -389,17 +394,19 @@ func (v *View) Do(do func(b []byte) error) error {
 // Guard calls do and returns its error. Should the memory of a mapped file fault
 // meanwhile, do ends there, and Guard returns a [*fs.PathError] with a [*FaultError] in
 // it, which names the file and the offset. It is for code that works on several Views at
-// once; [View.Do] is for one. Any other panic goes on as it would without Guard.
+// once; [View.Do] is for one. Any other panic goes on as it would without Guard. Faults in
+// memory of others, which would end the program at once without Guard, are panics.
 //
 // Only the goroutine that calls Guard is guarded, not those that do starts.
 func Guard(do func() error) error { return guard("access", do) }
 
 // Flush returns when all that was stored to the View before, by whomever, is on stable
 // storage, with all that is needed to read it back. The error is a [*fs.PathError] with
-// the errno of the kernel; see [File.Flush] for what it means.
+// the errno of the kernel; see [File.Sync] for what it means. A View of a File that is
+// opened for reading only has nothing to flush, nor has one of a private copy.
 //
-// On Linux a View can be flushed after its File was closed; elsewhere that is
-// [fs.ErrClosed].
+// On Linux a View that is [View.Writable] can be flushed after its File was closed;
+// elsewhere that is [fs.ErrClosed].
 func (v *View) Flush() error { return v.FlushRange(0, int64(v.Len())) }
 
 // FlushRange is Flush for the n bytes that are off bytes behind the start of the View.
@@ -410,7 +417,17 @@ func (v *View) FlushRange(off, n int64) error {
 	if err := checkRange(off, n, int64(len(v.data))); err != nil {
 		return v.file.fail("flush", err)
 	}
-	if n == 0 || !v.m.writable || v.m.private {
+	if n == 0 || v.file.mode == ReadOnly || v.m.private {
+		return nil
+	}
+	if !v.m.writable { // O_APPEND, O_SYNC: what was stored, system calls have stored
+		file, err := v.file.inner()
+		if err == nil {
+			err = file.Sync()
+		}
+		if err != nil {
+			return v.file.fail("flush", innerError(err))
+		}
 		return nil
 	}
 	v.file.sawStore()
