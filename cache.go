@@ -21,6 +21,8 @@ type cache struct {
 	regular  atomic.Bool  // it is known to be a regular file: reads and writes are short
 	closed   atomic.Bool  // no mapping any more: see withdraw
 
+	controls atomic.Pointer[controls] // what was asked for its memory, or nil
+
 	stored atomic.Bool  // bytes were stored through the mapping since the file was stamped
 	before atomic.Int64 // its modification time when the first of them was
 	timer  atomic.Pointer[time.Timer]
@@ -55,7 +57,7 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 		f.missed(file, 1)
 		return
 	}
-	g.grow(end)
+	f.grow(g, end)
 	f.lookForCut(file, g, end)
 	g.sawRead(off, n)
 }
@@ -95,7 +97,7 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 		f.missedByWrite(file, 1)
 		return
 	}
-	g.grow(end)
+	f.grow(g, end)
 	f.lookForCut(file, g, end)
 	g.known.learn(uint64(off), uint64(n))
 }
@@ -137,6 +139,9 @@ func (f *File) missed(file *os.File, calls int32) {
 	wait := c.patience.Load()
 	if f.config.mapping == MapAuto {
 		wait += mapAfter
+	}
+	if controls := c.controls.Load(); controls != nil && controls.locking.Load() {
+		wait = 0
 	}
 	if c.misses.Add(calls) < wait || !c.busy.CompareAndSwap(false, true) {
 		return
@@ -215,6 +220,7 @@ func (f *File) remap(file *os.File, asked bool) bool {
 		m.retire()
 		return false
 	}
+	f.settle(m)
 	return true
 }
 
@@ -242,6 +248,9 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			err = errUntrusted
 			return
 		}
+		if trust.hugePage > 0 {
+			length = whole // a mapping that reaches further would make the file longer
+		}
 		m, err = newMapping(fd, f.Name(), 0, length, size, access)
 		if least := alignUp(whole, int64(pageSize)); err != nil && length > least {
 			m, err = newMapping(fd, f.Name(), 0, least, size, access)
@@ -254,7 +263,7 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			}
 			return
 		}
-		m.onlyOwn, m.sparing = !trust.mincore, trust.sparing
+		m.relyOn(trust)
 		f.own(m)
 	})
 	if controlErr != nil {

@@ -137,7 +137,7 @@ func (f *File) makePrivate(file *os.File, adopted bool) error {
 	if size == 0 {
 		return nil
 	}
-	length := alignUp(size, int64(pageSize))
+	length := alignUp(size, pageSizeOf(file))
 	if length < size || int64(int(length)) != length {
 		return f.fail("open", errTooLarge)
 	}
@@ -154,7 +154,8 @@ func (f *File) makePrivate(file *os.File, adopted bool) error {
 	}
 	f.private.changed = newResidency(length, pageSize)
 	keep(m, &f.mapping)
-	return nil
+	f.settle(m)
+	return f.giveAdvice()
 }
 
 func (f *File) mapPrivate(file *os.File, info fs.FileInfo, length int64) (m *mapping, err error) {
@@ -163,7 +164,7 @@ func (f *File) mapPrivate(file *os.File, info fs.FileInfo, length int64) (m *map
 			return
 		}
 		trust := trustOf(fd, info, modeOf(f.flag))
-		m.onlyOwn, m.sparing = !trust.mincore, trust.sparing
+		m.relyOn(trust)
 		f.private.coherent = trust.mappings
 	})
 	if controlErr != nil {

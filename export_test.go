@@ -19,6 +19,10 @@ const (
 	SyncCoversMappings = syncCoversMappings
 	SupportsStamp      = supportsStamp
 	SeesFaults         = seesFaults
+	AdvisesFiles       = advisesFiles
+	TellsResidency     = tellsResidency
+	TellsHuge          = tellsHuge
+	LocksOnFault       = locksOnFault
 	Is64Bit            = is64Bit
 )
 
@@ -184,6 +188,42 @@ func init() {
 		}
 		return real.writeAt(file, b, off)
 	}
+	sys.advise = func(address, length uintptr, advice Advice) error {
+		if err := intercepted("advise"); err != nil {
+			return err
+		}
+		return real.advise(address, length, advice)
+	}
+	sys.adviseFile = func(fd uintptr, off, length int64, advice Advice) error {
+		if err := intercepted("adviseFile"); err != nil {
+			return err
+		}
+		return real.adviseFile(fd, off, length, advice)
+	}
+	sys.lock = func(address, length uintptr, onFault bool) error {
+		if err := intercepted("lock"); err != nil {
+			return err
+		}
+		return real.lock(address, length, onFault)
+	}
+	sys.unlock = func(address, length uintptr) error {
+		if err := intercepted("unlock"); err != nil {
+			return err
+		}
+		return real.unlock(address, length)
+	}
+	sys.pageStates = func(address, length uintptr, states []byte) error {
+		if err := intercepted("pageStates"); err != nil {
+			return err
+		}
+		return real.pageStates(address, length, states)
+	}
+	sys.hugeBytes = func(address, length uintptr) (int64, error) {
+		if err := intercepted("hugeBytes"); err != nil {
+			return 0, err
+		}
+		return real.hugeBytes(address, length)
+	}
 	sys.readAhead = func(fd uintptr, off, length int64) {
 		if err := intercepted("readAhead"); err == nil {
 			real.readAhead(fd, off, length)
@@ -310,3 +350,22 @@ func Flushed(f *File) int64 {
 
 // MostWorkers is how many Files are flushed in the background at once.
 const MostWorkers = mostWorkers
+
+// MemoryOf returns where the file is mapped, or 0.
+func MemoryOf(f *File) (address, length uintptr) {
+	if m := f.mapping.Load(); m != nil {
+		return m.address(), uintptr(len(m.data))
+	}
+	return 0, 0
+}
+
+// MapNow maps the file, or more of it, and reports whether it is mapped then.
+func MapNow(f *File) bool {
+	if file, err := f.inner(); err == nil {
+		f.mapNow(file, f.mapping.Load())
+	}
+	return IsMapped(f)
+}
+
+// HugeAlign is how long a huge page is.
+const HugeAlign = hugeAlign

@@ -105,8 +105,9 @@ func Create(name string, options ...Option) (*File, error) {
 // same flags, same permissions, same errors of type [*fs.PathError].
 //
 // An option that cannot be honoured is an error of type [*fs.PathError] too; it
-// is returned before the file is opened or created. Only that a file system refuses
-// the size of [WithSize] is found out afterwards; the file is closed then.
+// is returned before the file is opened or created. Only that a file system refuses the
+// size of [WithSize], and errors of [WithAdvice] and [WithPrefault] on this file, are found
+// out afterwards; the file is closed then.
 func OpenFile(name string, flag int, perm fs.FileMode, options ...Option) (*File, error) {
 	config, err := newConfig(name, flag, options)
 	if err != nil {
@@ -180,7 +181,7 @@ func finishOpen(file *os.File, err error, flag int, config config) (*File, error
 	if config.copyOnWrite {
 		err = f.makePrivate(file, false)
 	} else {
-		err = f.setInitialSize()
+		err = f.start()
 	}
 	if err != nil {
 		_ = f.Close() // nothing was written
@@ -244,12 +245,14 @@ func adopt(file *os.File, flag int, config config) (*File, error) {
 	f := newFile(file, flag, config)
 	if config.copyOnWrite {
 		if err := f.makePrivate(file, true); err != nil {
+			withdraw(&f.mapping, &f.cache.closed)
 			return nil, err
 		}
 		return f, nil
 	}
 	f.share()
-	if err := f.setInitialSize(); err != nil {
+	if err := f.start(); err != nil {
+		withdraw(&f.mapping, &f.cache.closed)
 		return nil, err
 	}
 	return f, nil
@@ -259,6 +262,9 @@ func newFile(file *os.File, flag int, config config) *File {
 	f := &File{config: config, mode: modeOf(flag), flag: flag}
 	f.file.Store(file)
 	f.flusher = f.newFlusher(file)
+	if config.huge {
+		f.cache.controls.Store(&controls{huge: true})
+	}
 	if config.preallocate > 0 {
 		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 			f.tail = &tail{step: config.preallocate}
@@ -272,6 +278,37 @@ func newFile(file *os.File, flag int, config config) *File {
 		}
 	}
 	return f
+}
+
+// start does what the options ask for at once.
+func (f *File) start() error {
+	if err := f.setInitialSize(); err != nil {
+		return err
+	}
+	if f.tail != nil {
+		if file, err := f.inner(); err == nil && f.onHugetlbfs(file) {
+			return f.fail("open", errHugeAllocated)
+		}
+	}
+	return f.giveAdvice()
+}
+
+// giveAdvice does what WithAdvice and WithPrefault ask for.
+func (f *File) giveAdvice() error {
+	if !f.config.advised && !f.config.prefault {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	if f.config.advised {
+		err = f.Advise(0, math.MaxInt64, f.config.advice)
+	}
+	if err == nil && f.config.prefault {
+		err = f.Prefault(0, math.MaxInt64)
+	}
+	return err
 }
 
 // setInitialSize does what WithSize asks for.
@@ -389,8 +426,12 @@ func (f *File) Truncate(size int64) error {
 		return f.named(err)
 	}
 	defer f.resumeTail()
-	if err := f.resize(file, size); err != nil || f.flusher == nil {
+	if err := f.resize(file, size); err != nil {
 		return f.named(err)
+	}
+	f.keepLocked(file)
+	if f.flusher == nil {
+		return nil
 	}
 	return f.flusher.count(0) // a size is written too
 }

@@ -19,6 +19,10 @@ type config struct {
 	mapping     Mapping
 	copyOnWrite bool
 	policy      FlushPolicy
+	advice      Advice
+	advised     bool
+	prefault    bool
+	huge        bool
 }
 
 // Mapping says when a [File] is mapped.
@@ -160,6 +164,8 @@ func (c *config) check(flag int) error {
 	switch {
 	case c.size > 0 && readOnly:
 		return errSizeReadOnly
+	case c.prefault && modeOf(flag) == WriteOnly:
+		return errPrefaultWriteOnly
 	case c.preallocate > 0 && readOnly:
 		return errPreallocateReadOnly
 	case c.preallocate > 0 && flag&os.O_APPEND != 0:

@@ -166,7 +166,7 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 	}
 	t.end = max(t.end, end)
 	if m != nil && m.covers(end) {
-		g.grow(end)
+		f.grow(g, end)
 	}
 	return n, err, true
 }

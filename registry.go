@@ -66,6 +66,10 @@ type entry struct {
 	owner weak.Pointer[File] // see writeBack; not set where that has no use for it
 	going atomic.Bool        // being sealed or, with pinsCopies, unmapped
 	gone  atomic.Bool        // unmapped early, with pinsCopies
+
+	lockMu sync.Mutex
+	locks  spans       // what of the memory is locked, from the start of the window
+	locked atomic.Bool // by the File too, which keeps its mapping for that
 }
 
 // retiredPins is added to the pins of a retired mapping.
@@ -88,6 +92,9 @@ func (e *entry) unpin() {
 }
 
 func (e *entry) retire() {
+	if e.locked.Load() {
+		_ = e.unlock(ofFile, everything) // Views may keep the memory
+	}
 	if e.pins.Add(retiredPins) == retiredPins {
 		e.dispose()
 	}
@@ -304,9 +311,9 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 	}
 	e := m.entry
 	e.since = time.Now()
-	for registry.live.Len() > 0 && (registry.live.Len() >= registry.maxMappings/2 || registry.length+e.length > registry.maxBytes/2) {
-		oldest := registry.live.Front().Value.(*entry)
-		if e.since.Sub(oldest.since) < tenure {
+	for registry.live.Len() >= registry.maxMappings/2 || registry.length+e.length > registry.maxBytes/2 {
+		oldest := oldestUnlocked()
+		if oldest == nil || e.since.Sub(oldest.since) < tenure {
 			break
 		}
 		if m := takeOut(oldest); m != nil {
@@ -345,6 +352,17 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 		watchPressure()
 	}
 	return ok
+}
+
+// oldestUnlocked returns the oldest mapping in use that no File wants to have in memory,
+// or nil. The caller holds registry.mu.
+func oldestUnlocked() *entry {
+	for element := registry.live.Front(); element != nil; element = element.Next() {
+		if e := element.Value.(*entry); !e.locked.Load() {
+			return e
+		}
+	}
+	return nil
 }
 
 // collectSoon runs the garbage collector in the background, because only it can
@@ -397,8 +415,8 @@ func relieve() {
 	for range many {
 		registry.mu.Lock()
 		var m *mapping
-		if oldest := registry.live.Front(); oldest != nil {
-			m = takeOut(oldest.Value.(*entry))
+		if oldest := oldestUnlocked(); oldest != nil {
+			m = takeOut(oldest)
 		}
 		registry.mu.Unlock()
 		if m != nil {
@@ -535,6 +553,15 @@ func checkPressure() bool {
 		}
 	}
 	return true
+}
+
+// excuseFaults must be called after faults that were brought about on purpose. Before is the
+// number of all faults of the process until then.
+func excuseFaults(before int64) {
+	registry.checking.Lock()
+	defer registry.checking.Unlock()
+	now := sys.majorFaults()
+	registry.majorFaults = min(registry.majorFaults+now-before, now)
 }
 
 // watchPressure checks now and then as long as there are mappings, because reads

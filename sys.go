@@ -44,17 +44,26 @@ var sys = struct {
 	discard       func(fd uintptr, off int64, address, length uintptr) error
 	privatePages  func(address, length uintptr, found func(at, n uintptr))
 	writeAt       func(file *os.File, b []byte, off int64) (int, error)
+
+	advise     func(address, length uintptr, advice Advice) error
+	adviseFile func(fd uintptr, off, length int64, advice Advice) error
+	lock       func(address, length uintptr, onFault bool) error
+	unlock     func(address, length uintptr) error
+	pageStates func(address, length uintptr, states []byte) error
+	hugeBytes  func(address, length uintptr) (int64, error)
 }{
 	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack, datasync, startFlush, (*os.File).Sync,
 	allocate, populateRead, mapWindow, readAhead,
 	populateWrite, discard, privatePages, (*os.File).WriteAt,
+	advise, adviseFile, lock, unlock, pageStates, hugeBytes,
 }
 
 // trust says how far a file system can be relied upon.
 type trust struct {
-	mappings bool // mappings and system calls of all processes see the same bytes
-	mincore  bool // mincore tells which pages of the file are in memory
-	sparing  bool // reading a hole takes up memory through a mapping, but not in a system call
+	mappings bool  // mappings and system calls of all processes see the same bytes
+	mincore  bool  // mincore tells which pages of the file are in memory
+	hugePage int64 // the length of a page, where all are huge and only mappings can be written to
+	sparing  bool  // reading a hole takes up memory through a mapping, but not in a system call
 }
 
 var (

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,7 @@ var trustedFileSystems = map[uint32]trust{
 	unix.SQUASHFS_MAGIC:        {mappings: true, mincore: true},
 	unix.EROFS_SUPER_MAGIC_V1:  {mappings: true, mincore: true},
 	0xca451a4e /* bcachefs */ : {mappings: true, mincore: true},
+	unix.HUGETLBFS_MAGIC:       {mappings: true, mincore: true},
 	// mincore beside reads has led to wrong data on ZFS, see openzfs/zfs#14548 in 2.1.
 	0x2fc12fc1 /* zfs */ : {mappings: true},
 	// A file of a lower layer that is open for reading only stays mapped to that
@@ -58,6 +60,7 @@ func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
 		return trust{}
 	}
 	known := trustedFileSystems[uint32(stat.Type)]
+	known.hugePage = hugePageIn(&stat)
 	if uint32(stat.Type) == unix.OVERLAYFS_SUPER_MAGIC && mode == ReadOnly {
 		return trust{}
 	}
@@ -70,6 +73,22 @@ func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
 	return known
 }
 
+// hugePageSize returns the length of a page of the file, if it is on hugetlbfs, otherwise 0.
+func hugePageSize(fd uintptr) int64 {
+	var stat unix.Statfs_t
+	if unix.Fstatfs(int(fd), &stat) != nil {
+		return 0
+	}
+	return hugePageIn(&stat)
+}
+
+func hugePageIn(stat *unix.Statfs_t) int64 {
+	if uint32(stat.Type) != unix.HUGETLBFS_MAGIC {
+		return 0
+	}
+	return int64(stat.Bsize)
+}
+
 // residentPages calls found for every run of pages that are in memory.
 func residentPages(address, length uintptr, found func(at, n uintptr)) {
 	var states [neighbourhood >> granuleShift]byte
@@ -77,8 +96,7 @@ func residentPages(address, length uintptr, found func(at, n uintptr)) {
 	if pages > uintptr(len(states)) {
 		return
 	}
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, address, length, uintptr(unsafe.Pointer(&states[0])))
-	if errno != 0 {
+	if pageStates(address, length, states[:]) != nil {
 		return
 	}
 	size := uintptr(pageSize)
@@ -319,4 +337,152 @@ func nextData(file *os.File, off int64) (from, to int64, err error) {
 		err = io.EOF
 	}
 	return from, to, cmp.Or(controlErr, err)
+}
+
+const (
+	advisesFiles   = true
+	locksOnFault   = true
+	tellsResidency = true
+	tellsHuge      = true
+)
+
+var madviseNumbers = [adviceCount]int{
+	AdviceNormal:        unix.MADV_RANDOM, // see adviseRandom
+	AdviceRandom:        unix.MADV_RANDOM,
+	AdviceSequential:    unix.MADV_SEQUENTIAL,
+	AdviceWillNeed:      unix.MADV_WILLNEED,
+	AdviceDontNeed:      unix.MADV_DONTNEED,
+	AdvicePopulateRead:  unix.MADV_POPULATE_READ,
+	AdvicePopulateWrite: unix.MADV_POPULATE_WRITE,
+	AdviceCold:          unix.MADV_COLD,
+	AdvicePageOut:       unix.MADV_PAGEOUT,
+	AdviceCollapse:      unix.MADV_COLLAPSE,
+	AdviceHugePage:      unix.MADV_HUGEPAGE,
+	AdviceNoHugePage:    unix.MADV_NOHUGEPAGE,
+	AdviceDontDump:      unix.MADV_DONTDUMP,
+	AdviceDoDump:        unix.MADV_DODUMP,
+	AdviceDontFork:      unix.MADV_DONTFORK,
+	AdviceDoFork:        unix.MADV_DOFORK,
+}
+
+func madviseNumber(a Advice) (number int, ok bool) {
+	if a >= adviceCount {
+		return 0, false
+	}
+	return madviseNumbers[a], true
+}
+
+// fadvise knows these numbers; two of them differ from system to system.
+var fadviseNumbers = [...]int{
+	AdviceNormal:     unix.FADV_NORMAL,
+	AdviceRandom:     unix.FADV_RANDOM,
+	AdviceSequential: unix.FADV_SEQUENTIAL,
+	AdviceWillNeed:   unix.FADV_WILLNEED,
+	AdviceDontNeed:   unix.FADV_DONTNEED,
+}
+
+func adviseFile(fd uintptr, off, length int64, advice Advice) error {
+	return unix.Fadvise(int(fd), off, length, fadviseNumbers[advice])
+}
+
+func lock(address, length uintptr, onFault bool) error {
+	if !onFault {
+		return unix.Mlock(bytesAt(address, length))
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, address, length, unix.MLOCK_ONFAULT); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// pageStates sets a byte for every page of the memory; it is odd if the page is in memory.
+func pageStates(address, length uintptr, states []byte) error {
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, address, length, uintptr(unsafe.Pointer(&states[0]))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// hugeBytes returns how many bytes of the memory are mapped in huge pages.
+func hugeBytes(address, length uintptr) (int64, error) {
+	n, err := scanHuge(address, length)
+	if err != nil { // before 6.7
+		return sumHuge(address, length)
+	}
+	return n, nil
+}
+
+// See Documentation/admin-guide/mm/pagemap.rst for PAGEMAP_SCAN.
+const (
+	pagemapScan = 3<<30 | unsafe.Sizeof(scanArgument{})<<16 | 'f'<<8 | 16
+	pageIsHuge  = 1 << 6
+)
+
+type scanArgument struct {
+	size, flags, start, end, walkEnd, regions, regionsLength, maxPages uint64
+	inverted, mask, anyOf, returned                                    uint64
+}
+
+type scanRegion struct{ start, end, categories uint64 }
+
+func scanHuge(address, length uintptr) (sum int64, err error) {
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return 0, err
+	}
+	defer pagemap.Close()
+	regions := make([]scanRegion, 512)
+	var pinner runtime.Pinner // the kernel is told a number
+	pinner.Pin(&regions[0])
+	defer pinner.Unpin()
+	argument := scanArgument{
+		size:  uint64(unsafe.Sizeof(scanArgument{})),
+		start: uint64(address), end: uint64(address) + uint64(alignUpPage(length)),
+		regions: uint64(uintptr(unsafe.Pointer(&regions[0]))), regionsLength: uint64(len(regions)),
+		mask: pageIsHuge, returned: pageIsHuge,
+	}
+	for argument.start < argument.end {
+		found, _, errno := unix.Syscall(unix.SYS_IOCTL, pagemap.Fd(), pagemapScan, uintptr(unsafe.Pointer(&argument)))
+		if errno != 0 {
+			return 0, errno
+		}
+		for _, region := range regions[:found] {
+			sum += int64(region.end - region.start)
+		}
+		if argument.walkEnd <= argument.start {
+			break
+		}
+		argument.start = argument.walkEnd
+	}
+	return sum, nil
+}
+
+// sumHuge adds up what smaps says of the areas that the memory is in.
+func sumHuge(address, length uintptr) (sum int64, err error) {
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return 0, err
+	}
+	inside := false
+	for line := range bytes.Lines(smaps) {
+		name, rest, ok := bytes.Cut(line, []byte(":"))
+		if from, to, isArea := bytes.Cut(name, []byte("-")); !ok || isArea {
+			to, _, _ = bytes.Cut(to, []byte(" "))
+			start, _ := strconv.ParseUint(string(from), 16, 64)
+			end, _ := strconv.ParseUint(string(to), 16, 64)
+			inside = start < uint64(address+length) && uint64(address) < end
+			continue
+		}
+		switch string(name) {
+		case "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb":
+			if inside {
+				n, err := strconv.ParseInt(string(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte(" kB"))), 10, 64)
+				if err != nil {
+					return 0, err
+				}
+				sum += n << 10
+			}
+		}
+	}
+	return min(sum, int64(length)), nil
 }

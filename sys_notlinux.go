@@ -45,3 +45,15 @@ func copyRange(to, from *os.File, off int64, n int) (int, error) { return 0, err
 func nextData(file *os.File, off int64) (from, to int64, err error) {
 	return 0, 0, errors.ErrUnsupported
 }
+
+const (
+	locksOnFault   = false
+	tellsResidency = false
+	tellsHuge      = false
+)
+
+func pageStates(address, length uintptr, states []byte) error { return errNoResidency }
+
+func hugeBytes(address, length uintptr) (int64, error) { return 0, errNoHuge }
+
+func hugePageSize(fd uintptr) int64 { return 0 }

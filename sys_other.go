@@ -57,3 +57,15 @@ func discard(fd uintptr, off int64, address, length uintptr) error { return erro
 
 // keepOwner does nothing: a new file belongs to whom its folder says.
 func keepOwner(file *os.File, info fs.FileInfo) {}
+
+const lockLimitName = ""
+
+func madviseNumber(a Advice) (number int, ok bool) { return 0, false }
+
+func advise(address, length uintptr, advice Advice) error { return errors.ErrUnsupported }
+
+func lock(address, length uintptr, onFault bool) error { return errors.ErrUnsupported }
+
+func unlock(address, length uintptr) error { return errors.ErrUnsupported }
+
+func isLockLimit(err error) bool { return false }

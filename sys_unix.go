@@ -55,7 +55,11 @@ func mapAligned(fd uintptr, off int64, length uintptr, access access) (unsafe.Po
 	before := (uintptr(off) - uintptr(base)) & (hugeAlign - 1)
 	address, err := unix.MmapPtr(int(fd), off, unsafe.Add(base, before), length, prot, flags|unix.MAP_FIXED)
 	if err != nil {
-		return nil, errors.Join(err, unix.MunmapPtr(base, reserved))
+		if err := unix.MunmapPtr(base, reserved); err != nil {
+			return nil, err
+		}
+		// Pages of a GiB have an alignment of their own.
+		return unix.MmapPtr(int(fd), off, nil, length, prot, flags)
 	}
 	// What is left over before and behind. If it cannot be given back it stays
 	// inaccessible, and that is all.
@@ -124,4 +128,20 @@ func keepOwner(file *os.File, info fs.FileInfo) {
 			_ = file.Chown(-1, int(stat.Gid)) // the group alone needs fewer rights
 		}
 	}
+}
+
+// advise hands advice for whole pages of mapped memory to the kernel.
+func advise(address, length uintptr, advice Advice) error {
+	number, _ := madviseNumber(advice)
+	return unix.Madvise(bytesAt(address, length), number)
+}
+
+func unlock(address, length uintptr) error { return unix.Munlock(bytesAt(address, length)) }
+
+const lockLimitName = "RLIMIT_MEMLOCK (ulimit -l)"
+
+// isLockLimit reports whether memory could not be locked because the process may not lock
+// so much: the errnos that mlock(2) has for that.
+func isLockLimit(err error) bool {
+	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EAGAIN)
 }

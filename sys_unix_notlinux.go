@@ -35,3 +35,32 @@ func discard(fd uintptr, off int64, address, length uintptr) error {
 		unix.MAP_PRIVATE|unix.MAP_FIXED|noReserveFlag)
 	return err
 }
+
+func madviseNumber(a Advice) (number int, ok bool) {
+	switch a {
+	case AdviceNormal:
+		return unix.MADV_NORMAL, true
+	case AdviceRandom:
+		return unix.MADV_RANDOM, true
+	case AdviceSequential:
+		return unix.MADV_SEQUENTIAL, true
+	case AdviceWillNeed:
+		return unix.MADV_WILLNEED, true
+	case AdviceDontNeed:
+		return unix.MADV_DONTNEED, true
+	case AdvicePageOut:
+		return madvPageOut, madvPageOut != 0
+	case AdviceDontDump:
+		return madvNoCore, madvNoCore != 0
+	case AdviceDoDump:
+		return madvCore, madvCore != 0
+	}
+	return 0, false
+}
+
+func lock(address, length uintptr, onFault bool) error {
+	if onFault {
+		return errors.ErrUnsupported
+	}
+	return unix.Mlock(bytesAt(address, length))
+}

@@ -27,3 +27,9 @@ func stamp(fd uintptr) error { return nil }
 func writeBack(address, length uintptr, wait bool) error { return nil }
 
 func mappingLimit() int { return defaultMappings }
+
+const (
+	madvPageOut = 0
+	madvNoCore  = 0
+	madvCore    = 0
+)

@@ -122,3 +122,38 @@ func discard(fd uintptr, off int64, address, length uintptr) error { return erro
 
 // keepOwner does nothing: a new file belongs to whom its folder says.
 func keepOwner(file *os.File, info fs.FileInfo) {}
+
+// madviseNumber knows the one advice that there is.
+func madviseNumber(a Advice) (number int, ok bool) { return 0, a == AdviceWillNeed }
+
+var prefetchVirtualMemory = windows.NewLazySystemDLL("kernel32.dll").NewProc("PrefetchVirtualMemory") // Windows 8
+
+func advise(address, length uintptr, advice Advice) error {
+	if err := prefetchVirtualMemory.Find(); err != nil {
+		return errors.Join(errors.ErrUnsupported, err)
+	}
+	region := [2]uintptr{address, length} // WIN32_MEMORY_RANGE_ENTRY
+	ok, _, err := prefetchVirtualMemory.Call(uintptr(windows.CurrentProcess()), 1, uintptr(unsafe.Pointer(&region)), 0)
+	if ok == 0 {
+		return err
+	}
+	return nil
+}
+
+const lockLimitName = "the size of the working set (SetProcessWorkingSetSize)"
+
+func lock(address, length uintptr, onFault bool) error {
+	if onFault {
+		return errors.ErrUnsupported
+	}
+	return windows.VirtualLock(address, length)
+}
+
+func unlock(address, length uintptr) error { return windows.VirtualUnlock(address, length) }
+
+// isLockLimit reports whether memory could not be locked because the working set is too
+// small: see VirtualLock.
+func isLockLimit(err error) bool {
+	return errors.Is(err, windows.ERROR_WORKING_SET_QUOTA) || errors.Is(err, windows.ERROR_NO_SYSTEM_RESOURCES) ||
+		errors.Is(err, windows.ERROR_NOT_ENOUGH_MEMORY) || errors.Is(err, windows.ERROR_PRIVILEGE_NOT_HELD)
+}

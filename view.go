@@ -33,6 +33,8 @@ type View struct {
 
 	flusher *flusher    // of the File, if stores to the View count for a flush policy
 	handed  atomic.Bool // they may have been made
+
+	lock atomic.Uint64 // who it is among those that lock memory, or 0
 }
 
 // noCopy makes go vet report copies.
@@ -126,7 +128,7 @@ func (v *View) openSlow(f *File, off, n int64) error {
 			}
 			continue
 		}
-		g.grow(off + n)
+		f.grow(g, off+n)
 		if off <= g.extent.Load()-n && g.pinView() {
 			v.show(f, g.mapping, off, n)
 			return nil
@@ -168,8 +170,15 @@ func (f *File) sizeToMap(file *os.File) (int64, error) {
 
 // openWindow maps the region for this View alone.
 func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
-	from := off &^ int64(mapGranularity-1)
+	unit := int64(mapGranularity)
+	if huge := hugePageOf(file); huge > 0 {
+		unit = max(unit, huge)
+	}
+	from := off &^ (unit - 1)
 	length := off + n - from
+	if unit > int64(mapGranularity) {
+		length = alignUp(length, unit)
+	}
 	if int64(int(length)) != length {
 		return f.fail("view", errTooLarge)
 	}
@@ -178,12 +187,11 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 		return f.fail("view", innerError(err))
 	}
 	reclaimSpent()
-	access := f.access(info)
-	m, err := f.newWindow(file, from, length, access)
+	m, err := f.newWindow(file, info, from, length)
 	if err != nil && outOfAddresses(err) {
 		relieve()
 		reclaim()
-		m, err = f.newWindow(file, from, length, access)
+		m, err = f.newWindow(file, info, from, length)
 	}
 	if err != nil {
 		return f.fail("view", innerError(err))
@@ -203,9 +211,11 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	return nil
 }
 
-func (f *File) newWindow(file *os.File, from, length int64, access access) (m *mapping, err error) {
+func (f *File) newWindow(file *os.File, info fs.FileInfo, from, length int64) (m *mapping, err error) {
 	controlErr := control(file, func(fd uintptr) {
-		m, err = newMapping(fd, f.Name(), from, length, length, access)
+		if m, err = newMapping(fd, f.Name(), from, length, length, f.access(info)); err == nil {
+			m.relyOn(trustOf(fd, info, modeOf(f.flag)))
+		}
 	})
 	if controlErr != nil {
 		return nil, controlErr
@@ -223,6 +233,9 @@ func (v *View) Release() {
 	m := v.m
 	if v.handed.Load() {
 		v.takeBack()
+	}
+	if m != nil && v.lock.Load() != 0 {
+		_ = m.entry.unlock(v.lock.Swap(0), everything)
 	}
 	v.data, v.m = nil, nil // its addresses can be given back
 	if m != nil {

@@ -1,8 +1,10 @@
 package mmapio
 
 import (
+	"errors"
 	"io"
 	"os"
+	"syscall"
 	"unsafe"
 )
 
@@ -92,6 +94,13 @@ func (f *File) writeThrough(file *os.File, b []byte) (int, error) {
 		start = inKernel
 	}
 	n, err := file.Write(b)
+	if err != nil && n == 0 && errors.Is(err, syscall.EINVAL) {
+		at, seekErr := file.Seek(0, io.SeekCurrent)
+		if m, hugeErr, done := f.writeHuge(file, "write", b, at); done && seekErr == nil {
+			n, err = m, hugeErr
+			_, _ = file.Seek(at+int64(n), io.SeekStart)
+		}
+	}
 	end := int64(inKernel)
 	if start != inKernel && err == nil {
 		end = start + int64(n)
@@ -168,6 +177,11 @@ func (f *File) writeAtNow(b []byte, off int64) (int, error) {
 func (f *File) writeAtThrough(file *os.File, b []byte, off int64) (int, error) {
 	g := glimpseOf(f.mapping.Load())
 	n, err := file.WriteAt(b, off)
+	if err != nil && n == 0 && errors.Is(err, syscall.EINVAL) {
+		if n, err, done := f.writeHuge(file, "write", b, off); done {
+			return n, err
+		}
+	}
 	f.sawWrite(file, g, off, n)
 	return n, err
 }
@@ -200,6 +214,9 @@ func (f *File) readFromNow(r io.Reader) (int64, error) {
 		return 0, err
 	}
 	defer f.resumeTail()
+	if f.onHugetlbfs(file) {
+		return io.Copy(struct{ io.Writer }{f}, r)
+	}
 	if _, err := f.lend(file); err != nil {
 		return 0, err
 	}

@@ -1,0 +1,270 @@
+package mmapio
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"sync/atomic"
+)
+
+// ofFile is the owner of what a File has locked. Views have higher numbers.
+const ofFile = 0
+
+// lastLocker is the number of the View that locked memory last.
+var lastLocker atomic.Uint64
+
+var everything = span{0, math.MaxInt64}
+
+// Lock keeps the n bytes at off in memory until Unlock or Close: they are read in now,
+// and what is stored to them can still be written to the disk. The range is widened to
+// whole pages. The File remembers it: it holds for memory that is mapped later and, where
+// it reaches beyond the end of the file, for what the file grows to, or when it comes to
+// be that long again. With n = 0 it does nothing. Locks do not add up: one Unlock ends
+// them.
+//
+// Lock maps the file, and the mapping of a File with locks does not make room for others.
+// When it is replaced by a longer one the bytes are locked again right after. If the limit
+// is reached then, or while the file grows, part of it stays unlocked, which nobody is
+// told; locking the range again tells.
+//
+// The error is a [*fs.PathError]: with a [*RangeError] inside for a negative range,
+// [fs.ErrPermission] for a file that is opened for writing only, [errors.ErrUnsupported]
+// for one that is not mapped for itself ([MapNever], network file systems: lock a [View])
+// and on systems without mappings, or the errno of the kernel: ENOMEM or EPERM when the
+// limit of the process does not allow so much. That is RLIMIT_MEMLOCK (ulimit -l) on
+// Unix, and the size of the working set on Windows. After an error nothing more is locked
+// than before.
+//
+// A write-only file and one on js, wasip1 or Plan 9 cannot be locked. Memory on
+// hugetlbfs always is, in a way: Linux never takes it back, and does not count it.
+func (f *File) Lock(off, n int64) error { return f.lock(off, n, false) }
+
+// LockOnFault is Lock, but pages that are not in memory are locked when they come in, and
+// not read now: mlock2(2) of Linux 4.4. Elsewhere the error is [errors.ErrUnsupported].
+func (f *File) LockOnFault(off, n int64) error { return f.lock(off, n, true) }
+
+// LockAll is Lock for the whole file, as far as it ever grows.
+func (f *File) LockAll() error { return f.Lock(0, math.MaxInt64) }
+
+// Unlock ends what Lock and LockOnFault have begun, for the n bytes at off, widened to
+// whole pages. What is not locked stays so, without an error. Memory that a [View] has
+// locked too stays locked. Errors are those of [File.Lock].
+func (f *File) Unlock(off, n int64) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	s, err := spanOf(off, n)
+	if err == nil {
+		err = control(file, func(uintptr) {})
+	}
+	if err == nil && n > 0 {
+		err = f.unlock(s.widen(pageSizeOf(file)))
+	}
+	if err != nil {
+		return f.fail("unlock", innerError(err))
+	}
+	return nil
+}
+
+// UnlockAll is Unlock for the whole file.
+func (f *File) UnlockAll() error { return f.Unlock(0, math.MaxInt64) }
+
+var errNoLockOnFault = fmt.Errorf("memory cannot be locked on fault on this system: %w", errors.ErrUnsupported)
+
+func (f *File) lock(off, n int64, onFault bool) error {
+	file, err := f.inner()
+	if err != nil {
+		return err
+	}
+	s, err := spanOf(off, n)
+	if err == nil && onFault && !locksOnFault {
+		err = errNoLockOnFault
+	}
+	if err == nil && n > 0 {
+		err = f.lockSpan(file, s.widen(pageSizeOf(file)), onFault)
+	}
+	if err != nil {
+		return f.fail("lock", innerError(err))
+	}
+	return nil
+}
+
+func (f *File) lockSpan(file *os.File, s span, onFault bool) error {
+	m, err := f.toControl(file, s.to)
+	if err != nil {
+		return err
+	}
+	c := f.makeControls()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m != nil {
+		defer m.unpin()
+		if err := m.lock(ofFile, m.existing(s), onFault); err != nil {
+			return err
+		}
+	}
+	c.locks, _ = c.locks.split(s, func(marked) bool { return true })
+	c.locks = c.locks.join(marked{span: s, onFault: onFault})
+	c.locking.Store(true)
+	if now := f.mapping.Load(); now != nil && now != m && now.pin() { // it came meanwhile
+		defer now.unpin()
+		c.lockAgain(now, span{0, now.extent.Load()})
+	}
+	return nil
+}
+
+func (f *File) unlock(s span) error {
+	c := f.cache.controls.Load()
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := f.mapping.Load()
+	c.locks, _ = c.locks.split(s, func(marked) bool { return true })
+	c.locking.Store(len(c.locks) > 0)
+	if m == nil || !m.pin() {
+		return nil
+	}
+	defer m.unpin()
+	return m.entry.unlock(ofFile, s)
+}
+
+// keepLocked locks again what Truncate has unlocked, or added.
+func (f *File) keepLocked(file *os.File) {
+	if c := f.cache.controls.Load(); c != nil && c.locking.Load() {
+		if m, err := f.toControl(file, math.MaxInt64); err == nil && m != nil {
+			m.unpin()
+		}
+	}
+}
+
+// lockAgain locks what is to be locked of a part of a mapping. The caller holds mu and has
+// pinned the mapping.
+func (c *controls) lockAgain(m *mapping, part span) {
+	for _, l := range c.locks {
+		_ = m.lock(ofFile, l.clip(part), l.onFault)
+	}
+}
+
+// lock locks the pages of s for owner.
+func (m *mapping) lock(owner uint64, s span, onFault bool) error {
+	address, n := m.pages(s)
+	if n == 0 {
+		return nil
+	}
+	from := int64(address - m.address())
+	err := m.entry.lock(marked{span: span{from, from + int64(n)}, owner: owner, onFault: onFault})
+	if err == nil && !onFault {
+		m.known.learn(uint64(from), uint64(n))
+	}
+	runtime.KeepAlive(m)
+	return err
+}
+
+// lock locks memory, which somebody has pinned.
+func (e *entry) lock(l marked) error {
+	e.lockMu.Lock()
+	defer e.lockMu.Unlock()
+	if err := sys.lock(e.address+uintptr(l.from), uintptr(l.to-l.from), l.onFault); err != nil {
+		_ = e.unlockUnclaimed(l.span) // a part may be locked
+		return lockError(err)
+	}
+	e.locks, _ = e.locks.split(l.span, func(other marked) bool { return other.owner == l.owner })
+	e.locks = e.locks.join(l)
+	if l.owner == ofFile {
+		e.locked.Store(true)
+	}
+	return nil
+}
+
+// unlock unlocks what owner has locked of s, unless others have too.
+func (e *entry) unlock(owner uint64, s span) (err error) {
+	e.lockMu.Lock()
+	defer e.lockMu.Unlock()
+	left, taken := e.locks.split(s, func(l marked) bool { return l.owner == owner })
+	e.locks = left
+	for _, l := range taken {
+		if unlockErr := e.unlockUnclaimed(l.span); unlockErr != nil {
+			err = unlockErr
+		}
+	}
+	if owner == ofFile {
+		locked := false
+		for _, l := range left {
+			locked = locked || l.owner == ofFile
+		}
+		e.locked.Store(locked)
+	}
+	return err
+}
+
+// unlockUnclaimed unlocks what nobody wants to have locked of s. The caller holds lockMu.
+func (e *entry) unlockUnclaimed(s span) (err error) {
+	unclaimed := spans{{span: s}}
+	for _, l := range e.locks {
+		unclaimed, _ = unclaimed.split(l.span, func(marked) bool { return true })
+	}
+	for _, u := range unclaimed {
+		if unlockErr := sys.unlock(e.address+uintptr(u.from), uintptr(u.to-u.from)); unlockErr != nil {
+			err = unlockErr
+		}
+	}
+	return err
+}
+
+// lockError adds to the errno of a lock that failed what can be done about it.
+func lockError(err error) error {
+	if isLockLimit(err) {
+		return fmt.Errorf("%w: the limit of memory that the process may lock is %s", err, lockLimitName)
+	}
+	return err
+}
+
+// Lock keeps the n bytes that are off bytes behind the start of the View in memory, as
+// [File.Lock] does, until Unlock or Release. The range must be inside the View. A View can
+// be locked where its File cannot, because it always has mapped memory. Several Views of
+// the same bytes lock them independently.
+func (v *View) Lock(off, n int64) error { return v.lockRange(off, n, false) }
+
+// LockOnFault is to Lock what [File.LockOnFault] is to [File.Lock].
+func (v *View) LockOnFault(off, n int64) error { return v.lockRange(off, n, true) }
+
+// LockAll is Lock for all of the View.
+func (v *View) LockAll() error { return v.Lock(0, int64(v.Len())) }
+
+// Unlock ends what Lock and LockOnFault of this View have begun, for the n bytes that are
+// off bytes behind its start, widened to whole pages.
+func (v *View) Unlock(off, n int64) error {
+	s, err := v.toControl("unlock", off, n)
+	if err != nil || s.empty() || v.lock.Load() == 0 {
+		return err
+	}
+	err = v.m.entry.unlock(v.lock.Load(), s.widen(int64(v.m.known.pageSize)))
+	runtime.KeepAlive(v)
+	if err != nil {
+		return v.file.fail("unlock", err)
+	}
+	return nil
+}
+
+// UnlockAll is Unlock for all of the View.
+func (v *View) UnlockAll() error { return v.Unlock(0, int64(v.Len())) }
+
+func (v *View) lockRange(off, n int64, onFault bool) error {
+	s, err := v.toControl("lock", off, n)
+	if err != nil || s.empty() {
+		return err
+	}
+	if onFault && !locksOnFault {
+		return v.file.fail("lock", errNoLockOnFault)
+	}
+	v.lock.CompareAndSwap(0, lastLocker.Add(1))
+	if err := v.m.lock(v.lock.Load(), s, onFault); err != nil {
+		return v.file.fail("lock", err)
+	}
+	return nil
+}
