@@ -179,7 +179,7 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	if unit > int64(mapGranularity) {
 		length = alignUp(length, unit)
 	}
-	if int64(int(length)) != length {
+	if int64(int(length)) != length || length > defaultAddressSpace { // nobody else must make room for that
 		return f.fail("view", errTooLarge)
 	}
 	info, err := file.Stat()
