@@ -190,7 +190,8 @@ func TestEveryMethodOfEveryView(t *testing.T) {
 
 // slicesOfMemory are the methods of a View that are tested where those of a File are.
 var slicesOfMemory = map[string]bool{
-	"Advise": true, "Lock": true, "Unlock": true, "Prefault": true, "Resident": true, "HugePages": true,
+	"Advise": true, "Lock": true, "LockAll": true, "LockOnFault": true, "Unlock": true, "UnlockAll": true,
+	"Prefault": true, "Resident": true, "HugePages": true,
 }
 
 // A File in each state gives a View and chunks, or the right error.
