@@ -1,0 +1,155 @@
+package watch
+
+import (
+	"context"
+	"hash/maphash"
+	"io"
+	"sync"
+)
+
+// content remembers what a file contained: a hash for each block.
+type content struct {
+	blockSize int
+	hashes    []uint64
+	covered   int64 // how many bytes of the file they are of
+}
+
+var seed = maphash.MakeSeed()
+
+// bufferSize is about what is read at once. A buffer holds whole blocks.
+const bufferSize = 256 << 10
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, max(bufferSize, mostBlockSize))
+	return &b
+}}
+
+// readings limits how many files are read at the same time: each may hold a thread.
+var readings = make(chan struct{}, 4)
+
+// drop forgets the content.
+func (c *content) drop() {
+	c.hashes, c.covered = nil, 0
+}
+
+// read reads the file of that name, which is to be the one that s was seen of, and
+// calls changed for each extent that is not as it was, until that returns false.
+// If it was another file, the error is errMoved.
+func (c *content) read(ctx context.Context, name string, s *state, changed func(off, n int64) bool) error {
+	select {
+	case readings <- struct{}{}:
+		defer func() { <-readings }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	file, err := openToRead(name)
+	if err != nil {
+		if missing, lookErr := look(name); lookErr == nil && !missing.exists {
+			return errMoved
+		}
+		return err
+	}
+	defer file.Close()
+	opened, err := statFile(file)
+	if err != nil {
+		return err
+	}
+	opened.exists = true
+	if !opened.isSame(s) {
+		return errMoved
+	}
+
+	blockSize := int64(c.blockSize)
+	size := s.size
+	from := newReader(file)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buffer := (*pooled)[:max(bufferSize/blockSize, 1)*blockSize]
+	var found extent
+	for off := int64(0); off < size; {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		piece := buffer[:min(int64(len(buffer)), size-off)]
+		if from.isHole(off, int64(len(piece))) {
+			clear(piece)
+		} else {
+			n, err := readFull(from, piece, off)
+			if err == io.EOF { // it was cut meanwhile
+				size = off + int64(n)
+				piece = piece[:n]
+			} else if err != nil {
+				return err
+			}
+		}
+		for len(piece) > 0 {
+			block := piece[:min(int64(len(piece)), blockSize)]
+			piece = piece[len(block):]
+			if at := c.learn(off, block); at >= 0 && !found.extend(at, off+int64(len(block)), changed) {
+				return context.Canceled
+			}
+			off += int64(len(block))
+			c.covered = max(c.covered, off)
+		}
+	}
+	if !found.tell(changed) {
+		return context.Canceled
+	}
+	c.hashes = c.hashes[:(size+blockSize-1)/blockSize]
+	c.covered = size
+	return nil
+}
+
+// learn takes the block at off in. It returns where it begins to be
+// different from what it was, or -1.
+func (c *content) learn(off int64, block []byte) int64 {
+	index := off / int64(c.blockSize)
+	hash := maphash.Bytes(seed, block)
+	if index == int64(len(c.hashes)) {
+		c.hashes = append(c.hashes, hash)
+		return off
+	}
+	old := c.hashes[index]
+	c.hashes[index] = hash
+	known := min(c.covered-off, int64(c.blockSize)) // bytes that old is of
+	switch n := int64(len(block)); {
+	case known == n && old == hash:
+		return -1
+	case known < n && old == maphash.Bytes(seed, block[:known]):
+		return off + known
+	}
+	return off
+}
+
+// extent is neighbouring blocks that have changed, and have not been told yet.
+type extent struct{ from, to int64 }
+
+func (e *extent) extend(from, to int64, changed func(off, n int64) bool) bool {
+	if e.to == from && e.to != e.from {
+		e.to = to
+		return true
+	}
+	ok := e.tell(changed)
+	*e = extent{from, to}
+	return ok
+}
+
+func (e *extent) tell(changed func(off, n int64) bool) bool {
+	return e.to == e.from || changed(e.from, e.to-e.from)
+}
+
+// readFull reads until b is full. The error is io.EOF when the file ends before.
+func readFull(from *reader, b []byte, off int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := from.read(b[done:], off+int64(done))
+		done += n
+		if err != nil {
+			return done, err
+		}
+		if n == 0 {
+			return done, io.EOF
+		}
+	}
+	return done, nil
+}
