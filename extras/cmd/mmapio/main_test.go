@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -26,7 +25,7 @@ func TestMain(m *testing.M) {
 	case "":
 		// A background job may have been started with signals ignored, and so would be
 		// its children, which are to be interrupted here.
-		for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		for _, s := range stopSignals {
 			if signal.Ignored(s) {
 				signal.Notify(make(chan os.Signal, 1), s)
 			}
