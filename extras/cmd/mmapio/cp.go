@@ -19,7 +19,8 @@ type cpCmd struct {
 
 // Help is what mmapio cp --help prints below the usage.
 func (*cpCmd) Help() string {
-	return "The copy has the permission bits of the original. It is written to a " +
+	return "The copy has the permission bits and the holes of the original, and shares its blocks " +
+		"where the file system can do that. It is written to a " +
 		"temporary file beside DST, which takes the place of DST when it is complete: " +
 		"a copy that fails or is interrupted leaves DST as it was, and nothing else. " +
 		"The owner of DST stays the same where that is allowed, a symbolic link DST is " +
@@ -43,15 +44,52 @@ func (c *cpCmd) Run(ctx context.Context) error {
 	if existing != nil && os.SameFile(info, existing) {
 		return fmt.Errorf("cp: %s and %s are the same file", c.Source, c.Destination)
 	}
+	onto := existing == nil || existing.Mode().IsRegular() // a file, not into a pipe
+	if onto && info.Mode().IsRegular() {
+		return copyFile(ctx, destination, existing, c.Source)
+	}
 	source, err := openFile(ctx, c.Source, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	if existing != nil && !existing.Mode().IsRegular() {
-		return copyInto(ctx, destination, source)
+	if onto {
+		return replace(ctx, destination, existing, source)
 	}
-	return replace(ctx, destination, existing, source)
+	return copyInto(ctx, destination, source)
+}
+
+// copyFile copies the regular file source to destination, which existing has so far,
+// if it is not nil.
+func copyFile(ctx context.Context, destination string, existing fs.FileInfo, source string) error {
+	var bar *progress
+	begun, last := false, int64(0)
+	err := mmapio.CopyFile(ctx, destination, source, func(done, total int64) {
+		if !begun {
+			begun, bar = true, byteProgress(source, total)
+		}
+		bar.add(done - last)
+		last = done
+	})
+	bar.end()
+	if err == nil {
+		return nil
+	}
+	if _, left := err.(interface{ Unwrap() []error }); left {
+		return err // it says that the partial copy is there
+	}
+	if err = interrupted(ctx, err); begun {
+		return removed(err, destination, existing)
+	}
+	return err
+}
+
+// removed adds to err that a copy has left nothing.
+func removed(err error, destination string, existing fs.FileInfo) error {
+	if existing != nil {
+		return fmt.Errorf("%w; the partial copy was removed, %s is as it was", err, destination)
+	}
+	return fmt.Errorf("%w; the partial copy was removed", err)
 }
 
 // resolve returns the name of the file to write and what is there now, nil if
@@ -82,8 +120,7 @@ func resolve(source, name string) (string, fs.FileInfo, error) {
 	return name, nil, nil
 }
 
-// replace copies source to a temporary file and gives that the name destination,
-// which existing has so far, if it is not nil.
+// replace is copyFile for a pipe or a device.
 func replace(ctx context.Context, destination string, existing fs.FileInfo, source *mmapio.File) error {
 	if existing != nil {
 		// Renaming needs no permission to write the file that it replaces; a copy does.
@@ -119,10 +156,7 @@ func replace(ctx context.Context, destination string, existing fs.FileInfo, sour
 	if removeErr := os.Remove(file.Name()); removeErr != nil {
 		return fmt.Errorf("%w; the partial copy is left behind: %w", err, removeErr)
 	}
-	if existing != nil {
-		return fmt.Errorf("%w; the partial copy was removed, %s is as it was", err, destination)
-	}
-	return fmt.Errorf("%w; the partial copy was removed", err)
+	return removed(err, destination, existing)
 }
 
 // fill makes file a copy of source, permission bits included. If it is to replace
@@ -164,8 +198,8 @@ func copyInto(ctx context.Context, destination string, source *mmapio.File) erro
 	return nil
 }
 
-// Sizes of the steps of a copy: the kernel moves each in one go where it can, and
-// between two of them there is time for the progress bar and for signals.
+// Sizes of the steps of a copy from or to a pipe: between two of them there is time for
+// the progress bar and for signals.
 const (
 	stepOfFile = 8 << 20
 	stepOfPipe = 64 << 10 // more than that makes the bar jump when the pipe is slow

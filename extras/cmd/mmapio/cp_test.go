@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/mmapio/mmapio"
@@ -250,5 +251,53 @@ func TestTransferInterrupted(t *testing.T) {
 	cancel()
 	if err := transfer(ctx, file, source); err != errInterrupted {
 		t.Errorf("got %v, want %v", err, errInterrupted)
+	}
+}
+
+// endingContext ends when it has been asked n times whether it has.
+type endingContext struct {
+	context.Context
+	n *int
+}
+
+func (c endingContext) Err() error {
+	if *c.n--; *c.n < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCopyFileInterrupted has a signal arrive at every step of the copy of a file.
+func TestCopyFileInterrupted(t *testing.T) {
+	folder := t.TempDir()
+	src, dst := filepath.Join(folder, "src"), filepath.Join(folder, "dst")
+	content := random(2*stepOfFile + 1)
+	write(t, src, content)
+	write(t, dst, []byte("old"))
+	existing, err := os.Stat(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	partial := 0
+	for step := 0; ; step++ {
+		n := step
+		err := copyFile(endingContext{t.Context(), &n}, dst, existing, src)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errInterrupted) {
+			t.Errorf("step %d: %v", step, err)
+		}
+		if strings.Contains(err.Error(), "the partial copy was removed, "+dst+" is as it was") {
+			partial++
+		} else if err != errInterrupted {
+			t.Errorf("step %d: %v", step, err)
+		}
+		wantContent(t, dst, []byte("old"))
+		wantNames(t, folder, "src", "dst")
+	}
+	wantContent(t, dst, content)
+	if partial == 0 {
+		t.Error("no copy was interrupted in the middle")
 	}
 }
