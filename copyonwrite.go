@@ -160,7 +160,7 @@ func (f *File) makePrivate(file *os.File, adopted bool) error {
 
 func (f *File) mapPrivate(file *os.File, info fs.FileInfo, length int64) (m *mapping, err error) {
 	controlErr := control(file, func(fd uintptr) {
-		if m, err = newMapping(fd, file.Name(), 0, length, info.Size(), private); err != nil {
+		if m, err = newMapping(fd, f.Name(), 0, length, info.Size(), private); err != nil {
 			return
 		}
 		trust := trustOf(fd, info, modeOf(f.flag))

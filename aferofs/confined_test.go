@@ -219,11 +219,15 @@ func TestRootedFilesShowNoFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := rooted(t, dir)
+	private := rooted(t, dir, mmapio.WithCopyOnWrite())
+	always := rooted(t, dir, mmapio.ForWriting(mmapio.WithFlushPolicy(mmapio.Always())), mmapio.WithMapping(mmapio.MapAlways))
 	states := map[string]func() *mmapio.File{
 		"reading": func() *mmapio.File { return open(t, s, "/dir/inner", os.O_RDONLY) },
 		"writing": func() *mmapio.File { return open(t, s, "/dir/inner", os.O_WRONLY) },
 		"append":  func() *mmapio.File { return open(t, s, "/dir/inner", os.O_RDWR|os.O_APPEND) },
 		"both":    func() *mmapio.File { return open(t, s, "/dir/inner", os.O_RDWR) },
+		"private": func() *mmapio.File { return open(t, private, "/dir/inner", os.O_RDWR) },
+		"flushed": func() *mmapio.File { return open(t, always, "/dir/inner", os.O_RDWR) },
 		"folder":  func() *mmapio.File { return open(t, s, "/dir", os.O_RDONLY) },
 		"closed": func() *mmapio.File {
 			f := open(t, s, "/dir/inner", os.O_RDWR)
