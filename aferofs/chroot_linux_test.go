@@ -2,6 +2,7 @@ package aferofs_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,5 +113,44 @@ func TestChrootProcess(t *testing.T) {
 	}
 	if err := os.WriteFile("/.mark-results", text, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The links of /proc do not lead where they say: they jump. None is followed.
+func TestRootedMagicLinks(t *testing.T) {
+	if _, err := os.Lstat("/proc/self/root"); err != nil {
+		t.Skipf("no /proc here: %v", err)
+	}
+	outside, err := os.CreateTemp(t.TempDir(), "outside")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	if _, err := outside.WriteString("secret"); err != nil {
+		t.Fatal(err)
+	}
+	s := rooted(t, "/proc")
+	if content, err := afero.ReadFile(s, "self/comm"); err != nil || len(content) == 0 {
+		t.Fatalf("self/comm: %q, %v", content, err)
+	}
+	descriptor := fmt.Sprintf("self/fd/%d", outside.Fd())
+	for _, name := range []string{
+		"self/root" + outside.Name(), "self/cwd/..", "self/root", "self/root/", "self/root/.", "self/cwd", "self/cwd/", "self/exe", descriptor, descriptor + "/", "thread-self/root/etc", "1/root",
+	} {
+		for _, flag := range []int{os.O_RDONLY, os.O_RDWR, os.O_RDONLY | syscall.O_DIRECTORY, os.O_RDWR | os.O_CREATE, os.O_WRONLY | os.O_TRUNC} {
+			if f, err := s.OpenFile(name, flag, 0o600); err == nil {
+				t.Errorf("%s opens with flag %#x as %s", name, flag, f.Name())
+				f.Close()
+			}
+		}
+		if info, err := s.Stat(name); err == nil {
+			t.Errorf("Stat(%s): %v", name, info)
+		}
+		if err := s.Chmod(name, 0o777); err == nil {
+			t.Errorf("Chmod(%s) succeeds", name)
+		}
+	}
+	if content, err := os.ReadFile(outside.Name()); string(content) != "secret" || err != nil {
+		t.Errorf("outside: %q, %v", content, err)
 	}
 }

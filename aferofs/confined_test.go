@@ -218,6 +218,11 @@ func TestRootedFilesShowNoFolder(t *testing.T) {
 	if err := grow(dir, false); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // Windows does not remove what is for reading only
+		if err := os.Chmod(filepath.Join(dir, "dir", "inner"), 0o666); err != nil {
+			t.Error(err)
+		}
+	})
 	s := rooted(t, dir)
 	private := rooted(t, dir, mmapio.WithCopyOnWrite())
 	always := rooted(t, dir, mmapio.ForWriting(mmapio.WithFlushPolicy(mmapio.Always())), mmapio.WithMapping(mmapio.MapAlways))
