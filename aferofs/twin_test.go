@@ -342,12 +342,24 @@ func mutating(call string) bool {
 	return true
 }
 
+// sample is which of the calls are done: Windows under Wine takes a tenth of a second for a
+// tree. MMAPIO_LONG does all.
+var sample = func() int {
+	if runtime.GOOS == "windows" && os.Getenv("MMAPIO_LONG") == "" {
+		return 16
+	}
+	return 1
+}()
+
 // results does every call with every name, on a tree in dir, and returns what came out.
 func results(s afero.Fs, dir, hide string, withLinks bool, names []string) (map[string]string, error) {
 	all := make(map[string]string)
-	for _, call := range calls {
+	for i, call := range calls {
 		fresh := false
-		for _, name := range names {
+		for j, name := range names {
+			if sample > 1 && (i+j)%sample != 0 {
+				continue
+			}
 			if !withLinks && strings.HasPrefix(call.name, "Symlink") {
 				continue
 			}
