@@ -63,6 +63,7 @@ var (
 
 	errPrivateGrowth   = errors.New("copy-on-write files do not grow")
 	errPrivateTruncate = errors.New("copy-on-write files keep their size")
+	errPrivateBytes    = fmt.Errorf("the descriptor has not the bytes of a copy-on-write file: %w", errors.ErrUnsupported)
 	errNotPrivate      = errors.New("the file is not copy-on-write: open it with WithCopyOnWrite")
 	errNegativeOffset  = errors.New("negative offset")
 	errBadMemory       = errors.New("bad address: memory of the caller cannot be accessed")
@@ -193,6 +194,15 @@ func (f *File) openOr(op string, err error) error {
 	return err
 }
 
+// mayMove returns an error if somebody who wants to move bytes from or to the descriptor
+// would not move those of the File.
+func (f *File) mayMove(op string) error {
+	if f.private == nil {
+		return nil
+	}
+	return f.fail(op, errPrivateBytes)
+}
+
 // privateInfo is what Stat returns when the file is not as long as the File any more.
 type privateInfo struct {
 	fs.FileInfo
@@ -203,6 +213,9 @@ func (i privateInfo) Size() int64 { return i.size }
 
 // statPrivate is Stat of a copy-on-write File.
 func (f *File) statPrivate(file *os.File) (fs.FileInfo, error) {
+	if err := f.openOr("stat", nil); err != nil {
+		return nil, err
+	}
 	info, err := file.Stat()
 	if err == nil && info.Size() != f.private.size {
 		info = privateInfo{info, f.private.size}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -1015,5 +1016,140 @@ func TestCopyOnWriteRaceWithClose(t *testing.T) {
 			t.Error(err)
 		}
 		group.Wait()
+	}
+}
+
+// Whoever the bytes go to, they are those of the File and not those of the descriptor.
+func TestCopyOnWriteStreams(t *testing.T) {
+	const size = 300_000
+	name := newFilled(t, size, 1)
+	f := openPrivate(t, name, os.O_RDWR)
+	want := patterned(size, 2)
+	if _, err := f.WriteAt(want, 0); err != nil {
+		t.Fatal(err)
+	}
+	mmapio.Forget(f)
+	dir := t.TempDir()
+	toFile := func(copyTo func(to *os.File) error) ([]byte, error) {
+		to, err := os.Create(filepath.Join(dir, "to"))
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(copyTo(to), to.Close()); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(to.Name())
+	}
+	toMapped := func(copyTo func(to *mmapio.File) error) ([]byte, error) {
+		to, err := mmapio.Create(filepath.Join(dir, "mapped"))
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(copyTo(to), to.Close()); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(to.Name())
+	}
+	for way, do := range map[string]func() ([]byte, error){
+		"io.Copy to an os.File": func() ([]byte, error) {
+			return toFile(func(to *os.File) error { _, err := io.Copy(to, f); return err })
+		},
+		"ReadFrom of an os.File": func() ([]byte, error) {
+			return toFile(func(to *os.File) error { _, err := to.ReadFrom(f); return err })
+		},
+		"io.CopyN to an os.File": func() ([]byte, error) {
+			return toFile(func(to *os.File) error { _, err := io.CopyN(to, f, size); return err })
+		},
+		"io.Copy to a File": func() ([]byte, error) {
+			return toMapped(func(to *mmapio.File) error { _, err := io.Copy(to, f); return err })
+		},
+		"io.CopyN to a File": func() ([]byte, error) {
+			return toMapped(func(to *mmapio.File) error { _, err := io.CopyN(to, f, size); return err })
+		},
+		"to a connection": func() ([]byte, error) {
+			return throughConnection(func(w io.Writer) error { _, err := io.Copy(w, f); return err })
+		},
+		"so many bytes to a connection": func() ([]byte, error) {
+			return throughConnection(func(w io.Writer) error { _, err := io.CopyN(w, f, size); return err })
+		},
+		"to a pipe": func() ([]byte, error) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return nil, err
+			}
+			failed := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(w, f)
+				failed <- errors.Join(err, w.Close())
+			}()
+			b, err := io.ReadAll(r)
+			return b, errors.Join(err, <-failed, r.Close())
+		},
+	} {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		got, err := do()
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: other bytes arrive (%d, %v)", way, len(got), err)
+		}
+		if at, err := f.Seek(0, io.SeekCurrent); at != size || err != nil {
+			t.Errorf("%s: the position is %d, %v", way, at, err)
+		}
+	}
+}
+
+// throughConnection returns what arrives at the other end of a TCP connection.
+func throughConnection(send func(io.Writer) error) ([]byte, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	failed := make(chan error, 1)
+	go func() {
+		connection, err := net.Dial("tcp", listener.Addr().String())
+		if err == nil {
+			err = errors.Join(send(connection), connection.Close())
+		}
+		failed <- err
+	}()
+	connection, err := listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	defer connection.Close()
+	b, err := io.ReadAll(connection)
+	return b, errors.Join(err, <-failed)
+}
+
+// Memory of the caller that cannot be accessed is an error, and the File goes on.
+func TestCopyOnWriteCallersMemory(t *testing.T) {
+	if mmapio.PinsCopies {
+		t.Skip("faults are not relied upon here")
+	}
+	cut := newFilled(t, 100_000, 1)
+	other, err := mmapio.Open(cut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	v, err := other.View(50_000, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	if err := os.Truncate(cut, 10); err != nil {
+		t.Fatal(err)
+	}
+	f := openPrivate(t, newFilled(t, 10_000, 1), os.O_RDONLY)
+	if n, err := f.WriteAt(v.Bytes(), 0); n != 0 || !isAnyPathError(err) || !strings.Contains(err.Error(), cut) {
+		t.Errorf("writing memory that is gone: %d, %v", n, err)
+	}
+	if n, err := f.ReadAt(v.Bytes(), 0); n != 0 || !isAnyPathError(err) {
+		t.Errorf("reading into memory that is gone: %d, %v", n, err)
+	}
+	if _, err := f.WriteAt([]byte("ok"), 0); err != nil {
+		t.Error(err)
 	}
 }

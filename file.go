@@ -535,7 +535,10 @@ func (f *File) Fd() uintptr {
 }
 
 // SyscallConn returns a raw connection to the file, as [os.File.SyscallConn]
-// does. What holds for [File.Fd] holds from the first use of the connection on.
+// does. What holds for [File.Fd] holds from the first use of the connection on. With that
+// of a copy-on-write File, only Control is possible; Read and Write are
+// [errors.ErrUnsupported], because package net would have the kernel send the bytes of the
+// descriptor.
 func (f *File) SyscallConn() (syscall.RawConn, error) {
 	file, err := f.inner()
 	if err != nil {
@@ -560,11 +563,17 @@ func (c rawConn) Control(f func(fd uintptr)) error {
 }
 
 func (c rawConn) Read(f func(fd uintptr) (done bool)) error {
+	if err := c.file.mayMove("read"); err != nil {
+		return err
+	}
 	c.file.handOut()
 	return c.conn.Read(f)
 }
 
 func (c rawConn) Write(f func(fd uintptr) (done bool)) error {
+	if err := c.file.mayMove("write"); err != nil {
+		return err
+	}
 	c.file.handOut()
 	return c.conn.Write(f)
 }
