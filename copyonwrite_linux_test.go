@@ -59,7 +59,7 @@ func diskDir(t testing.TB) string {
 // Only pages that were written to take up memory, and Discard and Commit give it back: the
 // kernel says so.
 func TestCopyOnWriteMemory(t *testing.T) {
-	const size = 16 << 20
+	const size = 16<<20 - 100 // not whole pages
 	page := int64(os.Getpagesize())
 	name := filepath.Join(diskDir(t), "file")
 	if err := os.WriteFile(name, patterned(size, 1), 0o600); err != nil {
@@ -129,10 +129,20 @@ func TestCopyOnWriteMemory(t *testing.T) {
 	for _, b := range f.Chunks(100_000).All() {
 		_ = b[0]
 	}
-	if _, err := f.WriteAt([]byte{2}, 0); err != nil {
+	mmapio.Forget(f)
+	before = bytesRead(t)
+	if _, err := f.ReadAt(b[:page], 5*page); err != nil {
 		t.Fatal(err)
 	}
-	check("chunks and a write", page)
+	if n := bytesRead(t) - before; n < page {
+		t.Errorf("after a loop over chunks pages count as changed: %d bytes were read from the file", n)
+	}
+	for _, off := range []int64{0, size - 1} {
+		if _, err := f.WriteAt([]byte{2}, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("chunks and two writes", 2*page)
 	if err := f.Discard(0, size); err != nil {
 		t.Fatal(err)
 	}

@@ -1153,3 +1153,30 @@ func TestCopyOnWriteCallersMemory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A View goes on after Discard: what is stored to it then is seen however it is read.
+func TestDiscardUnderView(t *testing.T) {
+	f := openPrivate(t, newFilled(t, 1<<20, 1), os.O_RDWR)
+	v, err := f.View(0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	v.Bytes()[500_000] ^= 0xff
+	if err := f.Discard(0, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	mine := v.Bytes()[500_000] ^ 0xff
+	v.Bytes()[500_000] = mine
+	mmapio.Forget(f)
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], 500_000); err != nil || b[0] != mine {
+		t.Errorf("a store to a View after Discard is not seen (%v)", err)
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, f.Name())[500_000]; got != mine {
+		t.Error("a store to a View after Discard is not committed")
+	}
+}
