@@ -36,8 +36,8 @@ import (
 // Only regular files can be opened so. The memory is mapped at once, and if it cannot be,
 // that is an error of the constructor. Network and FUSE file systems are mapped
 // as well, and it is for them to say when changes by others are seen. It is an error
-// together with [os.O_WRONLY], [os.O_TRUNC], [os.O_APPEND], [WithSize], [WithPreallocate]
-// and [MapNever].
+// together with [os.O_WRONLY], [os.O_TRUNC], [os.O_APPEND], [WithSize], [WithPreallocate],
+// [MapNever] and a flush policy other than [Manual].
 //
 //   - Linux: everything above.
 //   - macOS, the BSDs, Solaris, illumos, AIX: the same, but Commit compares all pages that
@@ -59,6 +59,7 @@ var (
 	errPrivateSize        = errors.New("WithCopyOnWrite and WithSize exclude each other: set the size of the file before")
 	errPrivatePreallocate = errors.New("WithCopyOnWrite and WithPreallocate exclude each other: the size is fixed; leave WithPreallocate out")
 	errPrivateUnmapped    = errors.New("WithCopyOnWrite and MapNever exclude each other: the changes are in mapped memory; leave WithMapping out")
+	errPrivatePolicy      = errors.New("WithCopyOnWrite and a flush policy exclude each other: nothing is in the file before Commit; leave WithFlushPolicy out")
 	errPrivateIrregular   = errors.New("WithCopyOnWrite is for regular files only")
 
 	errPrivateGrowth   = errors.New("copy-on-write files do not grow")
@@ -97,6 +98,8 @@ func (c *config) checkPrivate(flag int) error {
 		return errPrivatePreallocate
 	case c.mapping == MapNever:
 		return errPrivateUnmapped
+	case c.policy != Manual():
+		return errPrivatePolicy
 	}
 	return nil
 }

@@ -494,6 +494,7 @@ func TestCopyOnWriteOptions(t *testing.T) {
 		{"O_APPEND", os.O_RDWR | os.O_APPEND, nil},
 		{"WithSize", os.O_RDWR, []mmapio.Option{mmapio.WithSize(5)}},
 		{"WithPreallocate", os.O_RDWR, []mmapio.Option{mmapio.WithPreallocate(5)}},
+		{"WithFlushPolicy", os.O_RDWR, []mmapio.Option{mmapio.WithFlushPolicy(mmapio.Always())}},
 		{"MapNever", os.O_RDWR, []mmapio.Option{mmapio.WithMapping(mmapio.MapNever)}},
 	} {
 		name := filepath.Join(dir, row.name)
