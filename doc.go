@@ -66,11 +66,31 @@
 // # Durability
 //
 // Write and WriteAt have the durability of their namesakes in os: none. When
-// [File.Sync] returns nil, all bytes written before it, through the mapping or not,
-// are on stable storage as far as [os.File.Sync] promises that.
+// [File.Flush] returns nil, all bytes written to the File before, however that was done
+// (Write, WriteAt, ReadFrom, Views, atomic words), are on stable storage, with what is
+// needed to read them back, such as the size of the file. [File.FlushRange] and
+// [View.Flush] promise that for a part of the file, and cost no more than that part where
+// it is mapped. [File.Sync] promises what [os.File.Sync] does. [File.FlushAsync] has the
+// kernel begin to write and promises nothing.
+//
+// [WithFlushPolicy] makes a File flush by itself: after each write ([Always]), after so
+// many bytes ([EveryBytes]) or writes ([EveryWrites]), after some time ([Every]), or
+// whichever of these comes first. Close flushes what is left then. The default, [Manual],
+// does none of this.
+//
+// When a flush fails the kernel may throw away what it could not write, and tells so once
+// only (see "Error reporting" in fsync(2)). So the error stays: Flush, FlushRange and
+// View.Flush return it from then on, and under a policy other than Manual so do Write,
+// WriteAt, ReadFrom, Sync and the first Close, until the file is opened anew.
+//
+// A preallocated tail stays during a flush: after a power cut the file can be longer than
+// what was written, and zero there. Stores to a mapping can make the kernel write out more
+// than a page: ext4 and XFS of recent kernels write out the large folio that the page is
+// in, 1 MiB for example. Where few bytes are written between flushes, system calls are
+// cheaper: see [MapNever]. Under [Always] writes are system calls anyway.
 //
 // The modification time of a file follows stores through the mapping within a
-// second; Stat, Sync and Close of the File that stored do not return before it has.
+// second; Stat, Flush, Sync and Close of the File that stored do not return before it has.
 //
 // # Where a File differs from an os.File
 //

@@ -80,11 +80,11 @@ func (f *File) flushLocked() error {
 		return err
 	}
 	covers := f.coverage()
-	f.stamp()
 	err = f.writeBack(true)
 	if err == nil {
 		err = sys.datasync(file)
 	}
+	f.stamp() // behind the flush, which need not wait for it
 	if err != nil {
 		return f.flushFailed(f.fail("flush", innerError(err)))
 	}
@@ -169,7 +169,6 @@ func (f *File) flushMapped(m *mapping, at, n int64) error {
 	if err := s.failure(); err != nil || n == 0 {
 		return err
 	}
-	f.stamp()
 	from := at &^ int64(pageSize-1)
 	err := sys.writeBack(m.address()+uintptr(from), uintptr(at+n-from), true)
 	runtime.KeepAlive(m)
@@ -179,6 +178,7 @@ func (f *File) flushMapped(m *mapping, at, n int64) error {
 			err = sys.datasync(file)
 		}
 	}
+	f.stamp()
 	if err != nil {
 		return f.flushFailed(f.fail("flush", innerError(err)))
 	}

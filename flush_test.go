@@ -29,7 +29,7 @@ func TestFlushCalls(t *testing.T) {
 				{"FlushAsync", f.FlushAsync, [4]int64{3: 1}, [4]int64{3: 1}},
 				{"FlushRange inside", func() error { return f.FlushRange(5000, 1) }, [4]int64{1}, [4]int64{1: 1}},
 				{"FlushRange of all", func() error { return f.FlushRange(0, 100_000) }, [4]int64{1}, [4]int64{1: 1}},
-				{"FlushRange past the end", func() error { return f.FlushRange(99_000, 1 << 40) }, [4]int64{1}, [4]int64{1: 1}},
+				{"FlushRange past the end", func() error { return f.FlushRange(99_000, 1<<40) }, [4]int64{1}, [4]int64{1: 1}},
 				{"FlushRange behind the end", func() error { return f.FlushRange(200_000, 10) }, [4]int64{1}, [4]int64{}},
 				{"FlushRange of nothing", func() error { return f.FlushRange(10, 0) }, [4]int64{1}, [4]int64{}},
 			} {

@@ -422,6 +422,40 @@ func TestPolicyStoresThroughMapping(t *testing.T) {
 	}
 }
 
+// Under Always nothing is stored through the mapping.
+func TestAlwaysWritesBySystemCalls(t *testing.T) {
+	for _, way := range policyWays {
+		t.Run(way.name, func(t *testing.T) {
+			f := way.open(t, mmapio.Always())
+			defer mmapio.Intercept(func(name string) error {
+				if name == "stamp" {
+					t.Error("there was a store")
+				}
+				return nil
+			})()
+			for range 3 {
+				if err := all(5)(f.WriteAt([]byte("12345"), 70_000)); err != nil {
+					t.Fatal(err)
+				}
+				if err := all(5)(f.Write([]byte("12345"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := f.Seek(0, io.SeekEnd); err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				if err := all(5)(f.Write([]byte("12345"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if size, err := f.Size(); err != nil || size != 100_500 {
+				t.Errorf("%d bytes, %v", size, err)
+			}
+		})
+	}
+}
+
 // Goroutines that write while a flush is under way share the next one.
 func TestGroupCommit(t *testing.T) {
 	const others = 20

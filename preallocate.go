@@ -155,7 +155,7 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 		}
 		t.seen = g
 	}
-	if m != nil && m.writable && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
+	if m != nil && f.storesTo(m) && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
 		n = len(b)
 	} else {
 		n, err = file.WriteAt(b, off)

@@ -66,7 +66,7 @@ func (f *File) writeNow(b []byte) (int, error) {
 		return f.writePrivate(file, b)
 	}
 	m := f.mapping.Load()
-	if m != nil && (m.direct && f.offset.Load() == inKernel || m.writable && f.flusher != nil) && f.fetch(file) {
+	if m != nil && (m.direct && f.offset.Load() == inKernel || f.flusher != nil && f.storesTo(m)) && f.fetch(file) {
 		for {
 			off := f.offset.Load()
 			if !m.holds(off, len(b)) {
@@ -128,9 +128,10 @@ func (f *File) WriteString(s string) (int, error) {
 //
 // WriteAt neither uses nor moves the position. The bytes are visible to every
 // other handle and process when WriteAt returns; they are on stable storage after
-// Sync, Flush or what the [FlushPolicy] says. Parallel calls must not overlap, as [io.WriterAt] demands: where they do,
-// the result may be a mixture, byte by byte. The modification time of the file
-// follows within about a second, and at once at Stat, Sync and Close of this File.
+// Sync, Flush or what the [FlushPolicy] says. Parallel calls must not overlap, as
+// [io.WriterAt] demands: where they do, the result may be a mixture, byte by byte. The
+// modification time of the file follows within about a second, and at once at Stat, Sync,
+// Flush and Close of this File.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
 	if f != nil {
 		if m := f.mapping.Load(); m != nil && m.direct && m.holds(off, len(b)) && f.store(m, b, off) {
@@ -163,7 +164,7 @@ func (f *File) writeAtNow(b []byte, off int64) (int, error) {
 		return f.writeAtPrivate(b, off)
 	}
 	if f.flusher != nil {
-		if m := f.mapping.Load(); m != nil && m.writable && m.holds(off, len(b)) && f.store(m, b, off) {
+		if m := f.mapping.Load(); m != nil && f.storesTo(m) && m.holds(off, len(b)) && f.store(m, b, off) {
 			return len(b), nil
 		}
 	}
