@@ -44,6 +44,9 @@ func watchDisk(t testing.TB) *diskCalls {
 			return nil
 		}
 		if err := d.fail.Load(); err != nil {
+			if name == "sync" {
+				return &fs.PathError{Op: "sync", Path: "file", Err: *err} // as os.File.Sync has it
+			}
 			return *err
 		}
 		return nil
@@ -563,7 +566,9 @@ func TestPolicyErrorsStay(t *testing.T) {
 			if err := f.Close(); !errors.Is(err, os.ErrClosed) {
 				t.Errorf("second Close: %v", err)
 			}
-			disk.expect(t, "all", 1)
+			if mmapio.SyncCoversMappings { // or else it has failed before
+				disk.expect(t, "all", 1)
+			}
 		})
 	}
 }
@@ -589,10 +594,12 @@ func TestCloseFlushes(t *testing.T) {
 			if err := f.Close(); !isPathError(err, "flush", errDisk) {
 				t.Errorf("Close: %v", err)
 			}
-			if _, err := f.Stat(); !errors.Is(err, os.ErrClosed) {
-				t.Errorf("Stat: %v", err)
+			if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("second Close: %v", err)
 			}
-			disk.expect(t, "Close", 1)
+			if n := disk.flushes.Load() + disk.ranges.Load(); n != 1 {
+				t.Errorf("%d flushes", n)
+			}
 		})
 	}
 }
