@@ -29,8 +29,8 @@ import (
 // released. What others write to the file, in this process or another, is not counted.
 //
 // What has no stable storage has nothing to flush: on pipes, sockets, terminals and
-// directories, and on a File that is opened for reading only or as a private copy, every
-// policy is accepted and nothing is ever flushed by it.
+// directories, and on a File that is opened for reading only, every policy is accepted
+// and nothing is ever flushed by it. With [WithCopyOnWrite] it is an error.
 type FlushPolicy struct {
 	on       trigger
 	bytes    int64
@@ -174,7 +174,7 @@ type flusher struct {
 
 // newFlusher returns what the policy of the File needs, or nil.
 func (f *File) newFlusher(file *os.File) *flusher {
-	if f.config.policy.on == 0 || f.mode == ReadOnly || f.config.copyOnWrite {
+	if f.config.policy.on == 0 || f.mode == ReadOnly {
 		return nil
 	}
 	info, err := file.Stat()
