@@ -9,6 +9,8 @@
 //	f, err := filesystem.Open("index") // an afero.Fs, whatever it is made of
 //	...
 //	_ = extras.Advise(f, 0, math.MaxInt64, mmapio.AdviceRandom)
+//
+// Afero does not compile on Plan 9, and so neither does this package.
 package extras
 
 import (

@@ -143,7 +143,7 @@ func TestHelpersReach(t *testing.T) {
 	for _, function := range functions {
 		t.Run(function.name, func(t *testing.T) {
 			want := function.call(f)
-			got := function.call(&afero.UnionFile{Layer: asAfero{&afero.BasePathFile{File: f}}})
+			got := function.call(asAfero{&afero.UnionFile{Layer: &afero.BasePathFile{File: f}}})
 			if (got == nil) != (want == nil) || got != nil && got.Error() != want.Error() {
 				t.Errorf("%v, want %v", got, want)
 			}
