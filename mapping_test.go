@@ -47,7 +47,11 @@ func mapped(t testing.TB, size int64, writable bool) (*mapping, *os.File) {
 		t.Fatal(err)
 	}
 	if pinsCopies {
-		t.Cleanup(m.retire) // otherwise the file cannot be removed
+		t.Cleanup(func() { // otherwise the file cannot be removed
+			if m.entry.pins.Load() >= 0 { // the test has not retired it
+				m.retire()
+			}
+		})
 	}
 	return m, file
 }
