@@ -209,6 +209,9 @@ func (f *File) remap(file *os.File, asked bool) bool {
 	if old == nil && !asked && f.appended(size) {
 		return false
 	}
+	if !by.start() {
+		return false
+	}
 	m, err := f.newMapping(file, info, size, old)
 	if err != nil {
 		return false

@@ -340,7 +340,7 @@ func TestSystemCallsFail(t *testing.T) {
 			name == "majorFaults" && !mmapio.SeesFaults,
 			// Only copy-on-write Files call these: see TestCopyOnWriteFaults.
 			slices.Contains([]string{"populateWrite", "discard", "privatePages", "writeAt", "sync"}, name),
-			!mmapio.Populates && slices.Contains([]string{"populateRead", "mapWindow", "readAhead"}, name),
+			!mmapio.Populates && slices.Contains([]string{"resident", "populateRead", "mapWindow", "readAhead"}, name),
 			!mmapio.AdvisesFiles && name == "adviseFile",
 			!mmapio.TellsResidency && name == "pageStates",
 			!mmapio.TellsHuge && name == "hugeBytes":

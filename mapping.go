@@ -271,11 +271,3 @@ func (m *mapping) unpinView() {
 	m.entry.unpin()
 	runtime.KeepAlive(m)
 }
-
-// waitUnmapped returns when a retired mapping is gone, or when a View keeps it. Without
-// pinsCopies that is at once.
-func (m *mapping) waitUnmapped() {
-	for pinsCopies && !m.entry.gone.Load() && m.entry.views.Load() == 0 {
-		runtime.Gosched()
-	}
-}

@@ -60,6 +60,7 @@ type entry struct {
 	element  *list.Element // in registry.live, or nil
 	counted  bool          // in registry.count and registry.bytes
 	kept     bool          // in use until the File is closed: see keep
+	leaving  bool          // taken out of use, and soon retired
 
 	pins  atomic.Int64       // what keeps the memory as it is; below zero when retired
 	views atomic.Int64       // pins of Views, with pinsCopies and for private mappings
@@ -219,6 +220,7 @@ func takeOut(e *entry) *mapping {
 	if m == nil || m.slot == nil || !m.slot.CompareAndSwap(m, nil) {
 		return nil
 	}
+	e.leaving = true
 	return m
 }
 
@@ -233,6 +235,7 @@ func retireAll(mappings []*mapping) {
 type maker struct {
 	info    fs.FileInfo // which file, once that is known
 	spoiled bool
+	started bool      // the system is asked for the memory
 	ongoing []*cutter // cuts that had begun before
 }
 
@@ -242,7 +245,7 @@ type cutter struct {
 }
 
 // beginMapping must be called before a file is asked for its size in order to map it.
-// endMapping or publish must follow. It reports false where no mapping is to be had now.
+// endMapping must follow. It reports false where no mapping is to be had now.
 func beginMapping() (*maker, bool) {
 	registry.budgetOnce.Do(setBudget)
 	registry.mu.Lock()
@@ -265,19 +268,25 @@ func (m *maker) identify(info fs.FileInfo) {
 	}
 }
 
+// start must be called before the memory is asked for. It reports false when that has
+// become useless.
+func (m *maker) start() bool {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	m.started = !m.spoiled
+	return m.started
+}
+
 // hits reports whether the cut may be of that file.
 func (c *cutter) hits(info fs.FileInfo) bool {
 	return c.info == nil || info == nil || os.SameFile(c.info, info)
 }
 
+// endMapping ends what beginMapping began. A mapping that was not published must have
+// been retired before.
 func endMapping(m *maker) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	removeMaker(m)
-}
-
-// removeMaker forgets m. The caller holds registry.mu.
-func removeMaker(m *maker) {
 	if i := slices.Index(registry.makers, m); i >= 0 {
 		registry.makers = slices.Delete(registry.makers, i, i+1)
 	}
@@ -299,7 +308,6 @@ func setBudget() {
 // room for it where the budget is used up.
 func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomic.Bool) bool {
 	registry.mu.Lock()
-	removeMaker(by)
 	if by.spoiled || closed.Load() {
 		registry.mu.Unlock()
 		return false
@@ -307,6 +315,7 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 	var retired []*mapping
 	if old := slot.Load(); old != nil {
 		removeLive(old.entry)
+		old.entry.leaving = true
 		retired = append(retired, old)
 	}
 	e := m.entry
@@ -482,6 +491,7 @@ func cut(size int64, info fs.FileInfo, change func() error) error {
 	registry.mu.Unlock()
 	registry.cuts.Add(1)
 	retireBeyond(info, size)
+	awaitUnmapped(info)
 	err := change()
 	retireBeyond(info, size) // what grew meanwhile
 	registry.cuts.Add(1)
@@ -511,9 +521,30 @@ func retireBeyond(info fs.FileInfo, size int64) {
 	}
 	registry.mu.Unlock()
 	retireAll(retired)
-	for _, m := range retired {
-		m.waitUnmapped()
+}
+
+// awaitUnmapped returns when no mapping of the file is on its way, neither into use nor
+// out of it: where a mapped file cannot be cut. What Views keep does stay.
+func awaitUnmapped(info fs.FileInfo) {
+	for mustUnmapToResize && onItsWay(info) {
+		runtime.Gosched()
 	}
+}
+
+func onItsWay(info fs.FileInfo) bool {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	for _, m := range registry.makers {
+		if m.started && os.SameFile(m.info, info) {
+			return true
+		}
+	}
+	for e := range registry.entries {
+		if e.leaving && !e.gone.Load() && e.views.Load() == 0 && os.SameFile(e.info, info) {
+			return true
+		}
+	}
+	return false
 }
 
 // The kernel takes pages away without a word. Copies that hit such a page show as

@@ -152,6 +152,7 @@ func TestPublishAfterCut(t *testing.T) {
 			t.Fatal("no mapping is to be had")
 		}
 		by.identify(info)
+		t.Cleanup(func() { endMapping(by) })
 		return by
 	}
 	other, err := os.Stat(t.TempDir())
