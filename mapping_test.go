@@ -163,11 +163,10 @@ func TestOtherPanicsGoOn(t *testing.T) {
 
 // A file that was cut underneath faults, and the guard says so.
 func TestCopyFaultsBehindTheEnd(t *testing.T) {
-	if mustUnmapToResize {
-		t.Skip("a mapped file cannot be cut here")
-	}
 	m, file := mapped(t, int64(3*pageSize), true)
-	if err := file.Truncate(int64(pageSize)); err != nil {
+	if err := file.Truncate(int64(pageSize)); mustUnmapToResize && err != nil {
+		t.Skipf("a mapped file cannot be cut here: %v", err)
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	m.known.learn(0, uint64(3*pageSize))
