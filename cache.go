@@ -398,7 +398,7 @@ func (system) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error
 // telling others afterwards: no page is left that a copy could hit.
 func openTruncating(in folder, name string, flag int, perm fs.FileMode) (*os.File, error) {
 	file, err := in.OpenFile(name, flag, perm)
-	if err != nil && mustUnmapToResize && registry.inUse.Load() > 0 {
+	if mustUnmapToResize && errors.Is(err, errMapped) {
 		file, err = openUnmapped(in, name, flag, perm, err)
 	}
 	if err != nil {
