@@ -118,12 +118,12 @@ func picture(dir string) string {
 		case info.Mode().IsRegular():
 			content, err := os.ReadFile(path)
 			line += fmt.Sprintf(" %q %v", content, err)
-			if info.ModTime().Equal(treeTime) {
-				line += " untouched"
-			}
 		case info.Mode().Type() == fs.ModeSymlink:
 			target, _ := os.Readlink(path)
 			line += " -> " + target
+		}
+		if info.ModTime().Equal(treeTime) {
+			line += " untouched"
 		}
 		lines = append(lines, line)
 		return nil
@@ -354,8 +354,8 @@ var sample = func() int {
 // results does every call with every name, on a tree in dir, and returns what came out.
 func results(s afero.Fs, dir, hide string, withLinks bool, names []string) (map[string]string, error) {
 	all := make(map[string]string)
+	fresh := ""
 	for i, call := range calls {
-		fresh := false
 		for j, name := range names {
 			if sample > 1 && (i+j)%sample != 0 {
 				continue
@@ -363,15 +363,19 @@ func results(s afero.Fs, dir, hide string, withLinks bool, names []string) (map[
 			if !withLinks && strings.HasPrefix(call.name, "Symlink") {
 				continue
 			}
-			if !fresh || mutating(call.name) {
+			if fresh == "" {
 				if err := grow(dir, withLinks); err != nil {
 					return nil, err
 				}
-				fresh = true
+				fresh = picture(dir)
 			}
 			result := call.do(s, name, hide)
 			if mutating(call.name) {
-				result += "\n" + picture(dir)
+				after := picture(dir)
+				result += "\n" + after
+				if after != fresh {
+					fresh = ""
+				}
 			}
 			all[strings.ReplaceAll(fmt.Sprintf("%s %q", call.name, name), strings.Repeat("l", 200), "200l")] = strings.ReplaceAll(result, strings.Repeat("l", 200), "200l")
 		}
