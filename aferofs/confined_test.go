@@ -221,11 +221,12 @@ func TestRootedFilesShowNoFolder(t *testing.T) {
 	if err := grow(dir, false); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // Windows does not remove what is for reading only
-		if err := os.Chmod(filepath.Join(dir, "dir", "inner"), 0o666); err != nil {
-			t.Error(err)
+	restore := func() {
+		if err := errors.Join(os.Chmod(filepath.Join(dir, "dir"), 0o700), os.Chmod(filepath.Join(dir, "dir", "inner"), 0o600)); err != nil {
+			t.Fatal(err)
 		}
-	})
+	}
+	t.Cleanup(restore) // Windows does not remove what is for reading only
 	s := rooted(t, dir)
 	private := rooted(t, dir, mmapio.WithCopyOnWrite())
 	always := rooted(t, dir, mmapio.ForWriting(mmapio.WithFlushPolicy(mmapio.Always())), mmapio.WithMapping(mmapio.MapAlways))
@@ -262,8 +263,12 @@ func TestRootedFilesShowNoFolder(t *testing.T) {
 				continue
 			}
 			for _, arguments := range arguments(t, method.Type) {
+				restore() // what a call may have changed
 				f := make()
 				for _, result := range method.Func.Call(append([]reflect.Value{reflect.ValueOf(f)}, arguments...)) {
+					if view, ok := result.Interface().(*mmapio.View); ok {
+						view.Release()
+					}
 					err, ok := result.Interface().(error)
 					if !ok {
 						continue

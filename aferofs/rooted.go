@@ -160,9 +160,10 @@ func (s *RootedFs) OpenFile(name string, flag int, perm fs.FileMode) (afero.File
 	return bare(f, err)
 }
 
-// creatable returns the error of creating a file whose name ends in a slash, on Linux.
+// creatable returns the error of creating a file whose name ends in a slash, where that is
+// another one than that of os.Root, or os.Root makes a folder.
 func (s *RootedFs) creatable(within string, flag int) error {
-	if runtime.GOOS != "linux" || !endsInSlash(within) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "windows" || !endsInSlash(within) {
 		return nil
 	}
 	base := lastPart(within)
