@@ -221,12 +221,16 @@ func TestRootedFilesShowNoFolder(t *testing.T) {
 	if err := grow(dir, false); err != nil {
 		t.Fatal(err)
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	restore := func() {
-		if err := errors.Join(os.Chmod(filepath.Join(dir, "dir"), 0o700), os.Chmod(filepath.Join(dir, "dir", "inner"), 0o600)); err != nil {
+		if err := errors.Join(os.Chdir(here), os.Chmod(filepath.Join(dir, "dir"), 0o700), os.Chmod(filepath.Join(dir, "dir", "inner"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(restore) // Windows does not remove what is for reading only
+	t.Cleanup(restore) // Windows does not remove what is for reading only, or where one is
 	s := rooted(t, dir)
 	private := rooted(t, dir, mmapio.WithCopyOnWrite())
 	always := rooted(t, dir, mmapio.ForWriting(mmapio.WithFlushPolicy(mmapio.Always())), mmapio.WithMapping(mmapio.MapAlways))
