@@ -265,7 +265,11 @@ func TestCopyFileBadNames(t *testing.T) {
 		{"dst\x00", src, "dst\x00"},
 	} {
 		err := mmapio.CopyFile(t.Context(), row.dst, row.src, nil)
-		if pathErr, ok := errors.AsType[*fs.PathError](err); !ok || pathErr.Path != row.named {
+		pathErr, ok := errors.AsType[*fs.PathError](err)
+		if linkErr, renaming := errors.AsType[*os.LinkError](err); renaming && linkErr.New == long {
+			continue // Windows says so late that a name is too long
+		}
+		if !ok || pathErr.Path != row.named {
 			t.Errorf("%q to %q: %v, want an error about %q", row.src, row.dst, err, row.named)
 		}
 		if strings.Contains(fmt.Sprint(err), ".tmp") {
