@@ -65,14 +65,20 @@ func (c *content) read(ctx context.Context, name string, s *state, changed func(
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
 	buffer := (*pooled)[:max(bufferSize/blockSize, 1)*blockSize]
+	zero := buffer[:blockSize]
+	clear(zero)
+	zeroHash := maphash.Bytes(seed, zero)
 	var found extent
 	for off := int64(0); off < size; {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		piece := buffer[:min(int64(len(buffer)), size-off)]
-		if from.isHole(off, int64(len(piece))) {
-			clear(piece)
+		hole := from.isHole(off, int64(len(piece)))
+		if hole {
+			if len(piece)%int(blockSize) != 0 || off < c.covered && c.covered < off+int64(len(piece)) {
+				clear(piece) // less than a block is to be hashed
+			}
 		} else {
 			n, err := readFull(from, piece, off)
 			if err == io.EOF { // it was cut meanwhile
@@ -85,7 +91,11 @@ func (c *content) read(ctx context.Context, name string, s *state, changed func(
 		for len(piece) > 0 {
 			block := piece[:min(int64(len(piece)), blockSize)]
 			piece = piece[len(block):]
-			if at := c.learn(off, block); at >= 0 && !found.extend(at, off+int64(len(block)), changed) {
+			hash := zeroHash
+			if !hole || int64(len(block)) != blockSize {
+				hash = maphash.Bytes(seed, block)
+			}
+			if at := c.learn(off, block, hash); at >= 0 && !found.extend(at, off+int64(len(block)), changed) {
 				return context.Canceled
 			}
 			off += int64(len(block))
@@ -100,11 +110,10 @@ func (c *content) read(ctx context.Context, name string, s *state, changed func(
 	return nil
 }
 
-// learn takes the block at off in. It returns where it begins to be
-// different from what it was, or -1.
-func (c *content) learn(off int64, block []byte) int64 {
+// learn takes the block at off in, which has that hash. It returns where it begins to
+// be different from what it was, or -1.
+func (c *content) learn(off int64, block []byte, hash uint64) int64 {
 	index := off / int64(c.blockSize)
-	hash := maphash.Bytes(seed, block)
 	if index == int64(len(c.hashes)) {
 		c.hashes = append(c.hashes, hash)
 		return off

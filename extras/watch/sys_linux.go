@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"unsafe"
 
@@ -122,7 +123,7 @@ type reader struct {
 	dontCache  bool // the kernel drops what it had to read
 	tellsPages bool // mincore can be used
 	tellsHoles bool
-	data       int64 // up to here there are data
+	data, hole int64 // the last ends of data and of a hole that were found
 }
 
 // With these file systems holes are where neither a write nor a store has been,
@@ -212,8 +213,15 @@ func (r *reader) isHole(off, n int64) bool {
 	if !r.tellsHoles || off+n <= r.data {
 		return false
 	}
+	if off+n <= r.hole {
+		return true
+	}
 	next, err := unix.Seek(r.fd, off, unix.SEEK_DATA)
-	if err == unix.ENXIO || err == nil && next >= off+n {
+	if err == unix.ENXIO { // nothing follows
+		next, err = math.MaxInt64, nil
+	}
+	if err == nil && next >= off+n {
+		r.hole = next
 		return true
 	}
 	if err != nil {

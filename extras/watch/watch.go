@@ -17,11 +17,12 @@ const (
 	lookInterval = 2 * time.Second
 	// grace is how long an event may be later than the change that a look has found.
 	grace = 50 * time.Millisecond
-	// retryInterval is how often it is tried again to have events.
-	retryInterval = 10 * time.Second
 	// patience is how many quiet times a change waits for the file to be left alone.
 	patience = 10
 )
+
+// retryInterval is how often it is tried again to have events. Tests change it.
+var retryInterval = 10 * time.Second
 
 // Target is an open file: an *mmapio.File, an *os.File, or another that stands for one
 // of the operating system. Of a file behind a wrapper that shows another

@@ -1,0 +1,102 @@
+package watch_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mmapio/mmapio/extras/watch"
+)
+
+// residentPages asks the kernel which pages of a file are in memory.
+func residentPages(t *testing.T, f *os.File, size int) []byte {
+	t.Helper()
+	memory, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	must(t, err)
+	defer unix.Munmap(memory)
+	states := make([]byte, (size+os.Getpagesize()-1)/os.Getpagesize())
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&memory[0])), uintptr(size), uintptr(unsafe.Pointer(&states[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	for i := range states {
+		states[i] &= 1
+	}
+	return states
+}
+
+func countPages(states []byte) int {
+	n := 0
+	for _, s := range states {
+		n += int(s)
+	}
+	return n
+}
+
+// TestWatchLeavesMemoryAlone: comparing the content changes nothing about which pages are
+// in memory, and takes no page faults on the file.
+func TestWatchLeavesMemoryAlone(t *testing.T) {
+	const size = 16<<20 + 12345
+	for _, dontCache := range []bool{true, false} {
+		for _, blockSize := range []int{64 << 10, 1000} {
+			t.Run(fmt.Sprintf("DONTCACHE=%v/%d", dontCache, blockSize), func(t *testing.T) {
+				defer watch.SetDontCache(dontCache)()
+				name := filepath.Join(folder(t), "file")
+				must(t, os.WriteFile(name, []byte(strings.Repeat("0123456789abcdef", size/16+1)[:size]), 0o600))
+				f, err := os.OpenFile(name, os.O_RDWR, 0)
+				must(t, err)
+				defer f.Close()
+				must(t, f.Sync())
+				must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+				must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM))
+				page := os.Getpagesize()
+				for off := 0; off < size; off += 3 * page { // what the program uses
+					_, err := f.ReadAt(make([]byte, 1), int64(off))
+					must(t, err)
+				}
+				before := residentPages(t, f, size)
+				if n := countPages(before); n == len(before) {
+					t.Skipf("all %d pages stay in memory on this file system", n)
+				} else if n == 0 {
+					t.Fatal("nothing is in memory")
+				}
+
+				w := begin(t, name, watch.WithContent(blockSize, time.Hour), watch.WithQuiet(0))
+				if after := residentPages(t, f, size); !slices.Equal(before, after) {
+					t.Fatalf("of %d pages, %d were in memory before the first reading, and %d are after it", len(before), countPages(before), countPages(after))
+				}
+				// A write into a page that is in memory, which has all of it read again.
+				_, err = f.WriteAt([]byte("X"), int64(30*page))
+				must(t, err)
+				expect(t, w, modified)
+				remove(t, name) // told after the comparison
+				expect(t, w, removed)
+				after := residentPages(t, f, size)
+				if !slices.Equal(before, after) {
+					t.Fatalf("of %d pages, %d were in memory before the second reading, and %d are after it", len(before), countPages(before), countPages(after))
+				}
+				t.Logf("%d of %d pages in memory, before and after", countPages(after), len(after))
+			})
+		}
+	}
+}
+
+// TestWatchSparse compares a file of a tebibyte that is nearly all hole.
+func TestWatchSparse(t *testing.T) {
+	name := filepath.Join(folder(t), "file")
+	write(t, name, "begin")
+	if err := os.Truncate(name, 1<<40); err != nil {
+		t.Skipf("no such large file here: %v", err)
+	}
+	w := begin(t, name, watch.WithContent(1<<20, time.Hour))
+	writeAt(t, name, 1<<39+5, "middle")
+	if event := next(t, w); event.Kind != modified || event.Offset != 1<<39 || event.Len != 1<<20 {
+		t.Error(event)
+	}
+}

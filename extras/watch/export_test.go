@@ -1,0 +1,43 @@
+package watch
+
+import (
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// HoldHub keeps the hub from taking events until release is called.
+func HoldHub() (release func()) {
+	shared.mu.Lock()
+	return shared.mu.Unlock
+}
+
+// SetNewWatcher replaces what makes the fsnotify.Watcher until restore is called.
+func SetNewWatcher(f func() (*fsnotify.Watcher, error)) (restore func()) {
+	old := newWatcher
+	newWatcher = f
+	return func() { newWatcher = old }
+}
+
+// SetRetryInterval changes how often it is tried again to have events. It is for
+// child processes.
+func SetRetryInterval(d time.Duration) { retryInterval = d }
+
+// HubIsEmpty reports whether nothing is watched and the watcher is closed.
+func HubIsEmpty() bool {
+	shared.changing.Lock()
+	defer shared.changing.Unlock()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return shared.watcher == nil && len(shared.byPath) == 0 && len(shared.byID) == 0
+}
+
+// Spots returns how many things fsnotify watches.
+func Spots() int {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return len(shared.byPath)
+}
+
+// Tell does what the hub does when there is an event.
+func (w *Watch) Tell(op fsnotify.Op) { w.tell(signal(op)) }
