@@ -32,6 +32,10 @@
 // is replaced and removed again meanwhile is Removed, and one that is removed and put
 // back is [Replaced]. What the system could not tell is an [Overflow].
 //
+// Nothing that happens after a watch has begun is left out. What was written just before may
+// be told too, and once more what was told already: an event says that something was
+// written, not when.
+//
 // # Where there are no events
 //
 // A Watch looks at the file at the interval of [WithInterval] instead
