@@ -77,7 +77,7 @@ func (v *View) open(f *File, off, n int64) (*View, error) {
 	}
 	if err := v.openSlow(f, off, n); err != nil {
 		if f != nil && f.cache.closed.Load() && !errors.Is(err, fs.ErrClosed) {
-			err = f.fail("view", fs.ErrClosed) // meanwhile: Windows has other words for it
+			err = f.fail("view", fs.ErrClosed) // meanwhile: see sizeToMap
 		}
 		return nil, err
 	}
@@ -159,6 +159,9 @@ func (f *File) sizeToMap(file *os.File) (int64, error) {
 		return end, nil
 	}
 	info, err := file.Stat()
+	if err != nil && f.cache.closed.Load() {
+		return 0, fs.ErrClosed // meanwhile: Windows has other words for it
+	}
 	if err != nil {
 		return 0, innerError(err)
 	}
