@@ -125,7 +125,7 @@ func TestMigrating(t *testing.T) {
 			t.Errorf("%s: %v", row.line, err)
 			continue
 		}
-		fmt.Fprintf(&program, "func init() {\n\trows = append(rows, row{%q, func(it) (failure error) {\n", row.line)
+		fmt.Fprintf(&program, "func init() {\n\trows = append(rows, row{%q, func(dir string) (failure error) {\n", row.line)
 		program.WriteString(strings.ReplaceAll(migratingRowStart, "ROW", fmt.Sprint(i)))
 		fmt.Fprintf(&program, "\t\t{\n\t\t\t%s\n", row.line)
 		for _, name := range names {
@@ -137,6 +137,8 @@ func TestMigrating(t *testing.T) {
 				fmt.Fprintf(&program, "\t\t\tdefer %s.Close()\n", name)
 			case "v":
 				program.WriteString("\t\t\tdefer v.Release()\n")
+			case "w":
+				program.WriteString("\t\t\tdefer w.Close()\n")
 			}
 		}
 		for _, channel := range []string{"done", "opened"} {
@@ -146,7 +148,6 @@ func TestMigrating(t *testing.T) {
 		}
 		program.WriteString("\t\t}\n\t\treturn failure\n\t}})\n}\n")
 	}
-	text := strings.ReplaceAll(program.String(), "func(it)", "func(dir string)")
 	dir := t.TempDir()
 	sums, err := os.ReadFile("go.sum")
 	if err != nil {
@@ -159,7 +160,7 @@ func TestMigrating(t *testing.T) {
 	// The requirements are those of this module.
 	goMod := strings.Replace(string(module), "module github.com/mmapio/mmapio", "module migrating", 1) +
 		"\nrequire github.com/mmapio/mmapio v0.0.0\n\nreplace github.com/mmapio/mmapio => " + filepath.ToSlash(here) + "\n"
-	for name, content := range map[string]string{"go.mod": goMod, "go.sum": string(sums), "main.go": text} {
+	for name, content := range map[string]string{"go.mod": goMod, "go.sum": string(sums), "main.go": program.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -189,6 +190,7 @@ import (
 	"unsafe"
 
 	"github.com/mmapio/mmapio"
+	"github.com/mmapio/mmapio/extras/watch"
 )
 
 var (
