@@ -243,7 +243,7 @@ func (v *View) Unlock(off, n int64) error {
 	if err != nil || s.empty() || v.lock.Load() == 0 {
 		return err
 	}
-	err = v.m.entry.unlock(v.lock.Load(), s.widen(int64(v.m.known.pageSize)))
+	err = v.m.entry.unlock(uint64(v.lock.Load()), s.widen(int64(v.m.known.pageSize)))
 	runtime.KeepAlive(v)
 	if err != nil {
 		return v.file.fail("unlock", err)
@@ -262,8 +262,8 @@ func (v *View) lockRange(off, n int64, onFault bool) error {
 	if onFault && !locksOnFault {
 		return v.file.fail("lock", errNoLockOnFault)
 	}
-	v.lock.CompareAndSwap(0, lastLocker.Add(1))
-	if err := v.m.lock(v.lock.Load(), s, onFault); err != nil {
+	v.lock.CompareAndSwap(0, uintptr(lastLocker.Add(1)))
+	if err := v.m.lock(uint64(v.lock.Load()), s, onFault); err != nil {
 		return v.file.fail("lock", err)
 	}
 	return nil

@@ -141,11 +141,6 @@ func TestMigrating(t *testing.T) {
 				program.WriteString("\t\t\tdefer w.Close()\n")
 			}
 		}
-		for _, channel := range []string{"done", "opened"} {
-			if strings.Contains(row.line, channel+" <-") {
-				fmt.Fprintf(&program, "\t\t\tfailure = errorOf(<-%s)\n", channel)
-			}
-		}
 		program.WriteString("\t\t}\n\t\treturn failure\n\t}})\n}\n")
 	}
 	dir := t.TempDir()
@@ -190,6 +185,7 @@ import (
 	"unsafe"
 
 	"github.com/mmapio/mmapio"
+	"github.com/mmapio/mmapio/extras/async"
 	"github.com/mmapio/mmapio/extras/watch"
 )
 
@@ -206,22 +202,7 @@ type row struct {
 	run  func(dir string) error
 }
 
-type opening struct {
-	f   *mmapio.File
-	err error
-}
-
 var rows []row
-
-func errorOf(result any) error {
-	switch result := result.(type) {
-	case opening:
-		return errors.Join(result.err, result.f.Close())
-	case error:
-		return result
-	}
-	return nil
-}
 
 func main() {
 	failed := 0
@@ -262,8 +243,8 @@ const migratingRowStart = `		ctx, name, dst := context.Background(), filepath.Jo
 		v := must(f.View(0, 4096))
 		defer v.Release()
 		_, err := os.Stat(dst)
-		older, newer := must(os.Stat(name)), must(file.Stat())
-		done, opened := make(chan error, 1), make(chan opening, 1)
+		g := async.NewGroup(ctx)
+		defer g.Close()
 		_, _, _, _, _, _, _, _, _ = ctx, name, dst, off, n, b, f, file, v
-		_, _, _, _, _ = err, older, newer, done, opened
+		_, _ = err, g
 `

@@ -34,7 +34,9 @@ type View struct {
 	flusher *flusher    // of the File, if stores to the View count for a flush policy
 	handed  atomic.Bool // they may have been made
 
-	lock atomic.Uint64 // who it is among those that lock memory, or 0
+	// Who it is among those that lock memory, or 0. A number of 64 bits here would move
+	// Views to the heap on 32-bit systems.
+	lock atomic.Uintptr
 }
 
 // noCopy makes go vet report copies.
@@ -238,7 +240,7 @@ func (v *View) Release() {
 		v.takeBack()
 	}
 	if m != nil && v.lock.Load() != 0 {
-		_ = m.entry.unlock(v.lock.Swap(0), everything)
+		_ = m.entry.unlock(uint64(v.lock.Swap(0)), everything)
 	}
 	v.data, v.m = nil, nil // its addresses can be given back
 	if m != nil {
