@@ -187,6 +187,12 @@ func (f *File) advise(file *os.File, s span, advice Advice) error {
 	if err != nil {
 		return err
 	}
+	if !info.Mode().IsRegular() {
+		if !advice.forFiles() || !advisesFiles {
+			return errNotRegular
+		}
+		return f.adviseDescriptor(file, s, advice) // a disk takes it, a pipe does not
+	}
 	size := info.Size()
 	s = s.widen(pageSizeOf(file))
 	if advice.lasts() {

@@ -259,9 +259,11 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			m, err = newMapping(fd, f.Name(), 0, least, size, access)
 		}
 		if err != nil {
-			if outOfAddresses(err) {
+			switch {
+			case trust.hugePage > 0: // there may be free ones later
+			case outOfAddresses(err):
 				relieve()
-			} else {
+			default:
 				f.cache.refused.Store(true)
 			}
 			return

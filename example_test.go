@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -445,4 +446,71 @@ func ExampleCopyFile() {
 	// Output:
 	// 1048576 of 1048576 bytes <nil>
 	// true
+}
+
+func ExampleFile_Advise() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	f, err := mmapio.Create(filepath.Join(dir, "index"), mmapio.WithSize(1<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Lookups all over the file: reading ahead does not pay.
+	err = f.Advise(0, math.MaxInt64, mmapio.AdviceRandom)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		log.Fatal(err)
+	}
+	fmt.Println("advised:", mmapio.AdviceRandom)
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// advised: random
+}
+
+func ExampleFile_Lock() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	f, err := mmapio.Create(filepath.Join(dir, "hot"), mmapio.WithSize(1<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	switch err := f.Lock(0, 4096); {
+	case errors.Is(err, errors.ErrUnsupported):
+		// It is only slower without.
+	case err != nil:
+		log.Fatal(err) // says which limit to raise
+	}
+	if err := f.UnlockAll(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(f.Close())
+	// Output:
+	// <nil>
+}
+
+func ExampleFile_Prefault() {
+	dir, remove := temporaryFolder()
+	defer remove()
+	f, err := mmapio.Create(filepath.Join(dir, "table"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+		log.Fatal(err)
+	}
+	if err := f.Prefault(0, math.MaxInt64); err != nil {
+		log.Fatal(err)
+	}
+	switch in, err := f.Resident(0, math.MaxInt64); {
+	case errors.Is(err, errors.ErrUnsupported):
+		// Not every system tells.
+	case err != nil:
+		log.Fatal(err)
+	case in.Bytes() < 1<<20:
+		fmt.Println("only", in.Bytes(), "bytes are in memory")
+	}
+	fmt.Println(f.Close())
+	// Output:
+	// <nil>
 }

@@ -2,10 +2,15 @@ package mmapio_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -111,5 +116,216 @@ func TestHugePagesOnDisk(t *testing.T) {
 		t.Errorf("other bytes, %v", err)
 	} else {
 		v.Release()
+	}
+}
+
+const poolOfHugePages = "/proc/sys/vm/nr_hugepages"
+
+// hugetlbfs returns a folder where all pages are huge, with so many of them.
+func hugetlbfs(t testing.TB, pages int) string {
+	t.Helper()
+	before, err := os.ReadFile(poolOfHugePages)
+	if err != nil {
+		t.Skipf("no huge pages: %v", err)
+	}
+	set := func(text string) error { return os.WriteFile(poolOfHugePages, []byte(text), 0) }
+	if err := set(strconv.Itoa(pages)); err != nil {
+		t.Skipf("cannot set aside huge pages: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := set(string(before)); err != nil {
+			t.Error(err)
+		}
+	})
+	if now, err := os.ReadFile(poolOfHugePages); err != nil || strings.TrimSpace(string(now)) != strconv.Itoa(pages) {
+		t.Skipf("only %s huge pages can be had, %v", now, err)
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("hugetlbfs", dir, "hugetlbfs", 0, ""); err != nil {
+		t.Skipf("cannot mount a hugetlbfs: %v", err)
+	}
+	t.Cleanup(func() { unmount(t, dir) })
+	return dir
+}
+
+func hugePageIn(t testing.TB, dir string) int64 {
+	t.Helper()
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		t.Fatal(err)
+	}
+	return int64(stat.Bsize)
+}
+
+func TestHugetlbfs(t *testing.T) {
+	dir := hugetlbfs(t, 16)
+	page := hugePageIn(t, dir)
+	for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {
+		name := filepath.Join(dir, "file")
+		f, err := mmapio.Create(name, mmapio.WithMapping(mapping), mmapio.WithSize(4*page), mmapio.WithHugePages())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]byte, 4*page)
+		expect := func(when string) {
+			t.Helper()
+			got := make([]byte, len(want)+1)
+			if n, err := f.ReadAt(got, 0); n != len(want) || err != io.EOF || !bytes.Equal(got[:n], want) {
+				t.Fatalf("%s: read %d bytes, %v", when, n, err)
+			}
+		}
+		expect("empty")
+		writeAt := func(n, seed int, off int64) {
+			t.Helper()
+			b := patterned(n, seed)
+			if m, err := f.WriteAt(b, off); m != n || err != nil {
+				t.Fatalf("wrote %d of %d bytes at %d: %v", m, n, off, err)
+			}
+			copy(want[off:], b)
+		}
+		for i := range 40 {
+			writeAt(1000+i, i, int64(i)*150_000)
+		}
+		expect("written at offsets")
+		if at, err := f.Seek(page-500, io.SeekStart); at != page-500 || err != nil {
+			t.Fatal(at, err)
+		}
+		for i := range 40 {
+			b := patterned(700, 50+i)
+			if n, err := f.Write(b); n != len(b) || err != nil {
+				t.Fatalf("wrote %d bytes: %v", n, err)
+			}
+			copy(want[page-500+int64(700*i):], b)
+		}
+		if at, err := f.Seek(0, io.SeekCurrent); at != page-500+700*40 || err != nil {
+			t.Errorf("the position is %d, %v", at, err)
+		}
+		expect("written in sequence")
+		if n, err := f.ReadFrom(bytes.NewReader(patterned(100_000, 99))); n != 100_000 || err != nil {
+			t.Errorf("copied %d bytes: %v", n, err)
+		}
+		copy(want[page-500+700*40:], patterned(100_000, 99))
+		expect("copied")
+		if n, err := f.WriteAt([]byte("long"), 4*page-2); n != 0 || err == nil || !strings.Contains(err.Error(), "Truncate") {
+			t.Errorf("past the end: %d, %v", n, err)
+		}
+
+		v, err := f.View(page+5, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(v.Bytes(), want[page+5:2*page+5]) {
+			t.Error("a View shows other bytes")
+		}
+		if _, err := v.WriteAt([]byte("view"), 10); err != nil {
+			t.Error(err)
+		}
+		copy(want[page+15:], "view")
+		if err := v.Flush(); err != nil {
+			t.Error(err)
+		}
+		for _, advice := range []mmapio.Advice{mmapio.AdviceSequential, mmapio.AdviceNormal, mmapio.AdviceWillNeed, mmapio.AdviceDontDump} {
+			if err := v.Advise(0, 10, advice); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := v.LockAll(); err != nil {
+			t.Error(err)
+		}
+		if n, err := v.HugePages(); n == 0 || err != nil {
+			t.Errorf("%d bytes of a View are huge, %v", n, err)
+		}
+		v.Release()
+		expect("viewed")
+		var chunks []byte
+		all := f.Chunks(300_000)
+		for _, chunk := range all.All() {
+			chunks = append(chunks, chunk...)
+		}
+		if err := all.Err(); err != nil || !bytes.Equal(chunks, want) {
+			t.Errorf("%d bytes in chunks, %v", len(chunks), err)
+		}
+		if mapping != mmapio.MapNever {
+			if err := f.Prefault(0, math.MaxInt64); err != nil {
+				t.Error(err)
+			}
+			if got := hugeBytes(t, f); got != 4*page {
+				t.Errorf("%d bytes are huge", got)
+			}
+			address, length := mmapio.MemoryOf(f)
+			if err := f.Advise(page+1, 1, mmapio.AdviceDontDump); err != nil {
+				t.Error(err)
+			}
+			if got, want := flaggedBytes(t, address, length, "dd"), [][2]uintptr{{uintptr(page), uintptr(2 * page)}}; !slices.Equal(got, want) {
+				t.Errorf("not to be dumped: %v, want %v", got, want)
+			}
+			if err := f.Lock(5, 10); err != nil {
+				t.Error(err)
+			}
+			if !mmapio.IsKnown(f, 0, int(4*page)) {
+				t.Error("not known to be in memory")
+			}
+		}
+
+		if err := f.Truncate(page + 4096); !isPathError(err, "truncate", syscall.EINVAL) {
+			t.Errorf("half a page: %v", err)
+		}
+		if err := f.Truncate(6 * page); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, make([]byte, 2*page)...)
+		expect("grown")
+		writeAt(1000, 7, 6*page-1000)
+		expect("grown and written")
+		if err := f.Truncate(2 * page); err != nil {
+			t.Fatal(err)
+		}
+		want = want[:2*page]
+		expect("cut")
+		writeAt(1000, 8, 2*page-1000)
+		expect("cut and written")
+		if err := f.Flush(); err != nil {
+			t.Error(err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("others see other bytes, %v", err)
+		}
+		if _, err := mmapio.OpenFile(name, os.O_RDWR, 0, mmapio.WithPreallocate(page)); !isPathError(err, "open", errors.ErrUnsupported) {
+			t.Errorf("preallocating: %v", err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Without a free huge page a write is an error, and reading goes on.
+func TestHugetlbfsExhausted(t *testing.T) {
+	dir := hugetlbfs(t, 0)
+	page := hugePageIn(t, dir)
+	f, err := mmapio.Create(filepath.Join(dir, "file"), mmapio.WithMapping(mmapio.MapAlways), mmapio.WithSize(2*page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 3 {
+		if n, err := f.WriteAt([]byte("bytes"), 10); n != 0 || !isPathError(err, "write", syscall.ENOMEM) {
+			t.Errorf("wrote %d bytes, %v", n, err)
+		}
+		if n, err := f.ReadAt(make([]byte, 10), 0); n != 10 || err != nil {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+	}
+	if v, err := f.View(0, page); !isPathError(err, "view", syscall.ENOMEM) {
+		t.Errorf("a View: %v, %v", v, err)
+	}
+	if err := f.Lock(0, page); err == nil {
+		t.Error("locked")
 	}
 }

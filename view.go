@@ -193,7 +193,7 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	}
 	reclaimSpent()
 	m, err := f.newWindow(file, info, from, length)
-	if err != nil && outOfAddresses(err) {
+	if err != nil && outOfAddresses(err) && unit == int64(mapGranularity) {
 		relieve()
 		reclaim()
 		m, err = f.newWindow(file, info, from, length)
