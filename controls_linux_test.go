@@ -834,7 +834,7 @@ func TestResidencyIsHidden(t *testing.T) {
 }
 
 func TestResident(t *testing.T) {
-	const size = 150<<20 + 100 // more than is mapped at once to ask
+	const size = 100<<20 + 100 // more than is mapped at once to ask
 	name := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(name, nil, 0o666); err != nil {
 		t.Fatal(err)
@@ -847,7 +847,7 @@ func TestResident(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	for _, off := range []int64{0, 5000, 63<<20 + 10, 64 << 20, 128<<20 - 1, size - 50} {
+	for _, off := range []int64{0, 5000, 63<<20 + 10, 64 << 20, 96<<20 - 1, size - 50} {
 		if _, err := file.WriteAt(make([]byte, 50), off); err != nil {
 			t.Fatal(err)
 		}

@@ -63,6 +63,27 @@
 // learned from calls that have been there and from mincore(2), and forgotten when
 // the process begins to have major faults.
 //
+// # Memory controls
+//
+// [File.Advise] tells the system how bytes are going to be used, [File.Lock] keeps them in
+// memory, [File.Prefault] brings them in before they are needed, and [File.Resident] tells
+// what is there. A [View] has the same for its own bytes. Ranges are widened to pages, and
+// those of a File end with the file. Because the mapping is a cache that comes and goes, a
+// File remembers what it was asked for and does it again when it is mapped anew or grows;
+// [WithAdvice], [WithPrefault] and [WithHugePages] ask when it is opened. The default is no
+// advice: system calls read ahead as the kernel sees fit, mapped memory does not.
+//
+// A File that is not mapped for itself ([MapNever], network file systems) can be advised
+// and brought in through its descriptor, but not locked; a View of it can. What a system
+// lacks is [errors.ErrUnsupported], a limit that is too low the errno of the kernel with the
+// limit to raise. Huge pages are best effort: [File.HugePages] tells what came of them.
+//
+//   - Linux: everything.
+//   - macOS, the BSDs, Solaris, illumos, AIX: advice as far as they have it, Lock,
+//     Prefault. No LockOnFault, Resident and HugePages. None of it has been tested there.
+//   - Windows: Lock, Prefault and [AdviceWillNeed].
+//   - Plan 9, js, wasip1: Prefault, which reads the file.
+//
 // # Durability
 //
 // Write and WriteAt have the durability of their namesakes in os: none. When

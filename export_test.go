@@ -367,5 +367,9 @@ func MapNow(f *File) bool {
 	return IsMapped(f)
 }
 
+// CheckPressure makes all Files forget what is in memory if there have been faults, and
+// reports whether there have.
+func CheckPressure() bool { return checkPressure() }
+
 // HugeAlign is how long a huge page is.
 const HugeAlign = hugeAlign

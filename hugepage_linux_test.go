@@ -105,12 +105,22 @@ func TestHugePagesOnDisk(t *testing.T) {
 	if err := without.Close(); err != nil {
 		t.Fatal(err)
 	}
-	evictName(t, name)
-	f := openControlled(t, name, os.O_RDONLY, mmapio.WithHugePages(), mmapio.WithPrefault())
-	got := hugeBytes(t, f)
-	if !mmapio.IsKnown(f, 0, int(size)) {
-		t.Error("what was brought in is forgotten")
+	var f *mmapio.File
+	for attempt := 1; ; attempt++ {
+		evictName(t, name)
+		mmapio.CheckPressure() // what was before does not count
+		f = openControlled(t, name, os.O_RDONLY, mmapio.WithHugePages(), mmapio.WithPrefault())
+		if !mmapio.CheckPressure() && mmapio.IsKnown(f, 0, int(size)) {
+			break
+		}
+		if attempt == 5 { // not by chance
+			t.Fatal("what is brought in is taken for a sign of pressure, and forgotten")
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	got := hugeBytes(t, f)
 	t.Logf("%d of %d bytes are huge, %d if nobody asks", got, size, n)
 	if v, err := f.View(0, size); err != nil || !bytes.Equal(v.Bytes(), patterned(int(size), 3)) {
 		t.Errorf("other bytes, %v", err)

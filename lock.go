@@ -37,8 +37,8 @@ var everything = span{0, math.MaxInt64}
 // Unix, and the size of the working set on Windows. After an error nothing more is locked
 // than before.
 //
-// A write-only file and one on js, wasip1 or Plan 9 cannot be locked. Memory on
-// hugetlbfs always is, in a way: Linux never takes it back, and does not count it.
+// Memory on hugetlbfs is always locked, in a way: Linux never takes it back, and does not
+// count it.
 func (f *File) Lock(off, n int64) error { return f.lock(off, n, false) }
 
 // LockOnFault is Lock, but pages that are not in memory are locked when they come in, and

@@ -339,9 +339,7 @@ func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 	case f.wantsHuge():
 		// A fault reads in a huge page at once, if nothing is there: see
 		// do_sync_mmap_readahead in mm/filemap.c.
-		before := sys.majorFaults()
-		err = f.populate(file, m, at, end)
-		excuseFaults(before)
+		excuseFaults(func() { err = f.populate(file, m, at, end) })
 	case end-at >= readAheadFrom:
 		ahead := min(end+neighbourhood, int64(len(m.data))) - at
 		_ = control(file, func(fd uintptr) { sys.readAhead(fd, off+at, ahead) })

@@ -586,13 +586,13 @@ func checkPressure() bool {
 	return true
 }
 
-// excuseFaults must be called after faults that were brought about on purpose. Before is the
-// number of all faults of the process until then.
-func excuseFaults(before int64) {
+// excuseFaults does what has major faults on purpose: they are no sign of pressure.
+func excuseFaults(do func()) {
 	registry.checking.Lock()
 	defer registry.checking.Unlock()
-	now := sys.majorFaults()
-	registry.majorFaults = min(registry.majorFaults+now-before, now)
+	before := sys.majorFaults()
+	do()
+	registry.majorFaults += sys.majorFaults() - before
 }
 
 // watchPressure checks now and then as long as there are mappings, because reads
