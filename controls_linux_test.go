@@ -743,6 +743,31 @@ func TestLockViews(t *testing.T) {
 	expect("released", 0)
 }
 
+// A lock that fails half-way leaves nothing locked.
+func TestLockOfCutFile(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	skipWithoutLocks(t, int(64*page))
+	start := lockedBytes(t)
+	f := openWarm(t, newFilled(t, int(64*page), 1))
+	v, err := f.View(0, 64*page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	if err := v.Lock(0, page); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(f.Name(), 10*page); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.LockAll(); !isPathError(err, "lock", syscall.ENOMEM) {
+		t.Errorf("behind the end: %v", err)
+	}
+	if got := lockedBytes(t) - start; got != page {
+		t.Errorf("%d bytes are locked", got)
+	}
+}
+
 // A locked file is not pushed out by others.
 func TestLockedFilesStayMapped(t *testing.T) {
 	skipWithoutLocks(t, 1<<20)

@@ -96,6 +96,29 @@ func TestHugePagesOnTmpfs(t *testing.T) {
 	}
 }
 
+// What is more than is looked at when a file is mapped is made huge by Prefault.
+func TestHugePagesPrefaulted(t *testing.T) {
+	const atOnce = 64 << 20
+	size := atOnce + 4*hugeSize
+	name := filepath.Join(hugeTmpfs(t, "advise"), "file")
+	if err := os.WriteFile(name, patterned(int(size), 1), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f := openControlled(t, name, os.O_RDWR, mmapio.WithHugePages())
+	if !mmapio.MapNow(f) {
+		t.Fatal("not mapped")
+	}
+	if got := hugeBytes(t, f); got != atOnce {
+		t.Errorf("mapped, %d bytes are huge", got)
+	}
+	if err := f.Prefault(atOnce, math.MaxInt64); err != nil {
+		t.Fatal(err)
+	}
+	if got := hugeBytes(t, f); got != size {
+		t.Errorf("brought in, %d of %d bytes are huge", got, size)
+	}
+}
+
 // What Prefault reads in from a disk comes in huge pages where the file system can.
 func TestHugePagesOnDisk(t *testing.T) {
 	size := 8 * hugeSize
@@ -168,7 +191,7 @@ func hugePageIn(t testing.TB, dir string) int64 {
 }
 
 func TestHugetlbfs(t *testing.T) {
-	dir := hugetlbfs(t, 16)
+	dir := hugetlbfs(t, 64) // enough for a mapping that reaches too far
 	page := hugePageIn(t, dir)
 	for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {
 		name := filepath.Join(dir, "file")

@@ -219,7 +219,7 @@ func (e *entry) unlockUnclaimed(s span) (err error) {
 // lockError adds to the errno of a lock that failed what can be done about it.
 func lockError(err error) error {
 	if isLockLimit(err) {
-		return fmt.Errorf("%w: the limit of memory that the process may lock is %s", err, lockLimitName)
+		return fmt.Errorf("%w: the limit to raise, if that is the reason, is %s", err, lockLimitName)
 	}
 	return err
 }
