@@ -262,6 +262,7 @@ func (v *View) lockRange(off, n int64, onFault bool) error {
 	if onFault && !locksOnFault {
 		return v.file.fail("lock", errNoLockOnFault)
 	}
+	v.owes.Store(true)
 	v.lock.CompareAndSwap(0, uintptr(lastLocker.Add(1)))
 	if err := v.m.lock(uint64(v.lock.Load()), s, onFault); err != nil {
 		return v.file.fail("lock", err)

@@ -238,7 +238,7 @@ func (m *mapping) retire() {
 
 func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
 
-// While one of these four runs the mapping must not be collected: memory is sealed, or
+// While one of these runs the mapping must not be collected: memory is sealed, or
 // unmapped, by address, and that must still be the address of this one.
 
 func (m *mapping) pin() bool {
@@ -252,7 +252,7 @@ func (m *mapping) unpin() {
 	runtime.KeepAlive(m)
 }
 
-// pinView is pin for a View.
+// pinView is pin for a View, which unpins in Release.
 func (m *mapping) pinView() bool {
 	if !m.entry.pin() {
 		runtime.KeepAlive(m)
@@ -262,12 +262,4 @@ func (m *mapping) pinView() bool {
 		m.entry.views.Add(1)
 	}
 	return true
-}
-
-func (m *mapping) unpinView() {
-	if pinsCopies || m.private {
-		m.entry.views.Add(-1)
-	}
-	m.entry.unpin()
-	runtime.KeepAlive(m)
 }

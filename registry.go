@@ -79,11 +79,15 @@ const retiredPins = -1 << 62
 // pin keeps the memory as it is until unpin. It reports false, and has done nothing,
 // when the mapping has been retired.
 func (e *entry) pin() bool {
-	if e.pins.Add(1) < 0 {
-		e.unpin()
-		return false
-	}
-	return true
+	return e.pins.Add(1) >= 0 || e.unpinned()
+}
+
+// unpinned gives a pin back and is false.
+//
+//go:noinline
+func (e *entry) unpinned() bool {
+	e.unpin()
+	return false
 }
 
 func (e *entry) unpin() {

@@ -31,9 +31,10 @@ type View struct {
 	m    *mapping
 	file *File
 
-	flusher *flusher    // of the File, if stores to the View count for a flush policy
-	handed  atomic.Bool // they may have been made
+	flusher *flusher // of the File, if that has a flush policy
 
+	owes   atomic.Bool // Release has more to do than to unpin
+	handed atomic.Bool // memory was handed out, and what is stored to it counts for the policy
 	// Who it is among those that lock memory, or 0. A number of 64 bits here would move
 	// Views to the heap on 32-bit systems.
 	lock atomic.Uintptr
@@ -72,9 +73,15 @@ func (f *File) View(off, n int64) (*View, error) {
 // open makes v, which is new or released, a View and returns it.
 func (v *View) open(f *File, off, n int64) (*View, error) {
 	if f != nil && off >= 0 && n > 0 && f.private == nil {
-		if m := f.mapping.Load(); m != nil && off <= m.extent.Load()-n && m.pinView() {
-			v.show(f, m, off, n)
-			return v, nil
+		if m := f.mapping.Load(); m != nil && off <= m.extent.Load()-n {
+			if m.entry.pin() { // pinView, without its call
+				if pinsCopies {
+					m.entry.views.Add(1)
+				}
+				v.show(f, m, off, n)
+				return v, nil
+			}
+			runtime.KeepAlive(m)
 		}
 	}
 	if err := v.openSlow(f, off, n); err != nil {
@@ -90,10 +97,7 @@ func (v *View) open(f *File, off, n int64) (*View, error) {
 func (v *View) show(f *File, m *mapping, off, n int64) {
 	from := off - m.entry.off
 	v.data = m.data[from : from+n : from+n]
-	v.off, v.m, v.file = off, m, f
-	if m.writable {
-		v.flusher = f.flusher
-	}
+	v.off, v.m, v.file, v.flusher = off, m, f, f.flusher
 }
 
 // viewAttempts is how often a mapping may be taken away before a View has pinned it,
@@ -236,22 +240,35 @@ func (v *View) Release() {
 		return
 	}
 	m := v.m
-	if v.handed.Load() {
-		v.takeBack()
-	}
-	if m != nil && v.lock.Load() != 0 {
-		_ = m.entry.unlock(uint64(v.lock.Swap(0)), everything)
+	if v.owes.Load() {
+		v.settle()
 	}
 	v.data, v.m = nil, nil // its addresses can be given back
 	if m != nil {
-		m.unpinView()
+		if pinsCopies || m.private {
+			m.entry.views.Add(-1)
+		}
+		m.entry.unpin()
+		runtime.KeepAlive(m)
 	}
 }
 
 // handOut notes that from now on stores to the View can be made by whoever has its bytes.
 func (v *View) handOut() {
-	if v.flusher != nil && !v.handed.Load() && v.handed.CompareAndSwap(false, true) {
+	if v.flusher != nil && v.Writable() && !v.handed.Load() && v.handed.CompareAndSwap(false, true) {
+		v.owes.Store(true)
 		v.flusher.lend()
+	}
+}
+
+// settle gives back what the View has besides its pin.
+func (v *View) settle() {
+	v.owes.Store(false)
+	if v.handed.Load() {
+		v.takeBack()
+	}
+	if holder := v.lock.Swap(0); holder != 0 {
+		_ = v.m.entry.unlock(uint64(holder), everything)
 	}
 }
 
