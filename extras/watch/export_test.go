@@ -23,6 +23,14 @@ func SetNewWatcher(f func() (*fsnotify.Watcher, error)) (restore func()) {
 // child processes.
 func SetRetryInterval(d time.Duration) { retryInterval = d }
 
+// WithoutLooking relies on events alone.
+func WithoutLooking() Option {
+	return func(c *config) error {
+		c.looking = 1000 * time.Hour
+		return nil
+	}
+}
+
 // HubIsEmpty reports whether nothing is watched and the watcher is closed.
 func HubIsEmpty() bool {
 	shared.changing.Lock()

@@ -14,6 +14,7 @@ type config struct {
 	quiet    time.Duration
 	interval time.Duration
 	polling  bool
+	looking  time.Duration // how often a file is looked at that there are events for
 
 	blockSize       int // 0: content is not compared
 	contentInterval time.Duration
@@ -22,6 +23,7 @@ type config struct {
 const (
 	defaultQuiet           = 20 * time.Millisecond
 	defaultInterval        = time.Second
+	defaultLooking         = 2 * time.Second
 	defaultBlockSize       = 64 << 10
 	defaultContentInterval = time.Second
 
@@ -30,7 +32,7 @@ const (
 )
 
 func newConfig(options []Option) (config, error) {
-	c := config{quiet: defaultQuiet, interval: defaultInterval}
+	c := config{quiet: defaultQuiet, interval: defaultInterval, looking: defaultLooking}
 	for _, option := range options {
 		if option == nil {
 			continue

@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// lookInterval is how often a file is looked at that there are events for.
-	lookInterval = 2 * time.Second
 	// grace is how long an event may be later than the change that a look has found.
 	grace = 50 * time.Millisecond
 	// patience is how many quiet times a change waits for the file to be left alone.
@@ -336,7 +334,7 @@ func (w *Watch) lookInterval() time.Duration {
 	if w.Mode() == Polling {
 		return w.config.interval
 	}
-	return lookInterval
+	return w.config.looking
 }
 
 // run is the goroutine of a Watch.

@@ -72,6 +72,7 @@ func TestWatchErrors(t *testing.T) {
 	closed, err := mmapio.Open(name)
 	must(t, err)
 	must(t, closed.Close())
+	_, errClosed := closed.Stat() // on Windows it is not os.ErrClosed
 	memory, err := fstest.MapFS{"file": &fstest.MapFile{}}.Open("file")
 	must(t, err)
 	ended, cancel := context.WithCancel(context.Background())
@@ -85,7 +86,7 @@ func TestWatchErrors(t *testing.T) {
 	}{
 		{"nil interface", func() (*watch.Watch, error) { return watch.File(ctx, nil) }, os.ErrInvalid, false},
 		{"nil file", func() (*watch.Watch, error) { return watch.File(ctx, (*mmapio.File)(nil)) }, os.ErrInvalid, false},
-		{"closed file", func() (*watch.Watch, error) { return watch.File(ctx, closed) }, os.ErrClosed, true},
+		{"closed file", func() (*watch.Watch, error) { return watch.File(ctx, closed) }, errors.Unwrap(errClosed), true},
 		{"file in memory", func() (*watch.Watch, error) { return watch.File(ctx, named{memory}) }, errors.ErrUnsupported, true},
 		{"nil function", func() (*watch.Watch, error) { return watch.PathFunc(ctx, name, nil) }, os.ErrInvalid, true},
 		{"nil file function", func() (*watch.Watch, error) { return watch.FileFunc(ctx, nil, nil) }, os.ErrInvalid, true},
