@@ -70,7 +70,7 @@ type status struct {
 }
 
 // File watches the file that f has open, by its name, and sends on [Watch.Events].
-// f itself is used at the start only and may be closed afterwards. If its name belongs to
+// f itself is used at the start only and may be closed afterwards; its position stays. If its name belongs to
 // another file by then, the first event says so.
 //
 // The file must be a regular one of the operating system. Errors are of type
