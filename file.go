@@ -44,7 +44,7 @@ type File struct {
 	offset   atomic.Int64 // see position
 	file     atomic.Pointer[os.File]
 	position position
-	config   config
+	config   *config // not to be changed
 	mode     Mode
 	flag     int // what the file was opened with, as far as it matters here: see unmappableFlags
 	cache    cache
@@ -173,7 +173,7 @@ func CreateTemp(dir, pattern string, options ...Option) (*File, error) {
 }
 
 // finishOpen makes a File of what opening one returned.
-func finishOpen(file *os.File, err error, flag int, config config) (*File, error) {
+func finishOpen(file *os.File, err error, flag int, config *config) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func FromFile(file *os.File, options ...Option) (*File, error) {
 }
 
 // adopt makes a File of a file that others may share.
-func adopt(file *os.File, flag int, config config) (*File, error) {
+func adopt(file *os.File, flag int, config *config) (*File, error) {
 	f := newFile(file, flag, config)
 	if config.copyOnWrite {
 		if err := f.makePrivate(file, true); err != nil {
@@ -258,7 +258,7 @@ func adopt(file *os.File, flag int, config config) (*File, error) {
 	return f, nil
 }
 
-func newFile(file *os.File, flag int, config config) *File {
+func newFile(file *os.File, flag int, config *config) *File {
 	f := &File{config: config, mode: modeOf(flag), flag: flag}
 	f.file.Store(file)
 	f.flusher = f.newFlusher(file)
@@ -351,7 +351,7 @@ func (f *File) Name() string {
 // named returns an error of the os.File inside as one of this File, which may have
 // another name.
 func (f *File) named(err error) error {
-	if err == nil || f == nil || f.config.name == "" {
+	if err == nil || f == nil || f.config == nil || f.config.name == "" {
 		return err
 	}
 	failed, ok := err.(*fs.PathError) // in nothing else: that of a reader or a writer is left alone

@@ -134,23 +134,26 @@ var (
 	errPreallocateAppend   = errors.New("WithPreallocate and O_APPEND exclude each other: open without O_APPEND and seek to the end")
 )
 
+// noOptions is what most files are opened with.
+var noOptions config
+
 // newConfig folds the options for a file that is to be opened with flag. An error is
 // a *fs.PathError.
-func newConfig(name string, flag int, options []Option) (config, error) {
+func newConfig(name string, flag int, options []Option) (*config, error) {
 	if len(options) == 0 {
-		return config{}, nil
+		return &noOptions, nil
 	}
-	c := config{flag: flag} // on the heap, because the options may keep it
+	c := &config{flag: flag}
 	for _, option := range options {
 		if option == nil {
 			continue
 		}
-		if err := option(&c); err != nil {
-			return config{}, &fs.PathError{Op: "open", Path: name, Err: err}
+		if err := option(c); err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
 	if err := c.check(flag); err != nil {
-		return config{}, &fs.PathError{Op: "open", Path: name, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return c, nil
 }

@@ -135,7 +135,7 @@ func WithFlushPolicy(policy FlushPolicy) Option {
 
 // FlushPolicy returns the policy that the File was opened with.
 func (f *File) FlushPolicy() FlushPolicy {
-	if f == nil {
+	if f == nil || f.config == nil {
 		return FlushPolicy{}
 	}
 	return f.config.policy

@@ -28,7 +28,7 @@ type position struct {
 	uncounted int32 // operations that cache.misses does not know of
 
 	mu       sync.Mutex
-	released sync.Cond // the position is no longer contended
+	released *sync.Cond // the position is no longer contended; nil until somebody waits
 	lent     int       // borrowers at work
 	alone    bool      // the borrower at work came alone and has been alone since
 }
@@ -202,22 +202,29 @@ func (f *File) release(to int64) {
 	if f.offset.Swap(to) == contended {
 		p := &f.position
 		p.mu.Lock()
-		p.released.Broadcast()
+		p.wake()
 		p.mu.Unlock()
+	}
+}
+
+// wake wakes those who wait for the position. The caller has mu.
+func (p *position) wake() {
+	if p.released != nil {
+		p.released.Broadcast()
 	}
 }
 
 // awaitRelease waits until the position is not held. The caller has position.mu.
 func (f *File) awaitRelease() {
 	p := &f.position
-	if p.released.L == nil {
-		p.released.L = &p.mu
-	}
 	for {
 		switch f.offset.Load() {
 		case held:
 			f.offset.CompareAndSwap(held, contended)
 		case contended:
+			if p.released == nil {
+				p.released = sync.NewCond(&p.mu)
+			}
 			p.released.Wait()
 		default:
 			return
@@ -240,7 +247,7 @@ func (f *File) lend(file *os.File) (start int64, err error) {
 				off = inKernel
 			}
 			f.offset.Store(off)
-			p.released.Broadcast()
+			p.wake()
 			if err != nil {
 				return inKernel, err
 			}
