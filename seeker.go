@@ -29,8 +29,8 @@ type position struct {
 
 	mu       sync.Mutex
 	released *sync.Cond // the position is no longer contended; nil until somebody waits
-	lent     int       // borrowers at work
-	alone    bool      // the borrower at work came alone and has been alone since
+	lent     int        // borrowers at work
+	alone    bool       // the borrower at work came alone and has been alone since
 }
 
 const (
