@@ -173,6 +173,9 @@ func (f *File) Advise(off, n int64, advice Advice) error {
 	if err == nil {
 		err = advice.check()
 	}
+	if err == nil {
+		err = control(file, func(uintptr) {}) // it may be closed
+	}
 	if err == nil && n > 0 {
 		err = f.advise(file, s, advice)
 	}

@@ -83,7 +83,7 @@ func (f *File) prefault(file *os.File, s span) error {
 func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 	for !s.empty() {
 		next := min((s.from+neighbourhood)&^(neighbourhood-1), s.to)
-		if err := f.bringPieceIn(file, m, s.from, next); err != nil {
+		if err := excuseFaults(func() error { return f.bringPieceIn(file, m, s.from, next) }); err != nil {
 			return err
 		}
 		if f.wantsHuge() {
@@ -318,7 +318,14 @@ func (f *File) bringIn(m *mapping, at, n int64) error {
 	for end := at + n; at < end; {
 		next := min((at+neighbourhood)&^(neighbourhood-1), end)
 		if !m.known.has(uint64(at), uint64(next-at)) {
-			if err := f.bringPieceIn(file, m, at, next); err != nil {
+			bring := func() error { return f.bringPieceIn(file, m, at, next) }
+			var err error
+			if f.wantsHuge() {
+				err = excuseFaults(bring)
+			} else {
+				err = bring()
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -339,7 +346,7 @@ func (f *File) bringPieceIn(file *os.File, m *mapping, at, end int64) error {
 	case f.wantsHuge():
 		// A fault reads in a huge page at once, if nothing is there: see
 		// do_sync_mmap_readahead in mm/filemap.c.
-		excuseFaults(func() { err = f.populate(file, m, at, end) })
+		err = f.populate(file, m, at, end)
 	case end-at >= readAheadFrom:
 		ahead := min(end+neighbourhood, int64(len(m.data))) - at
 		_ = control(file, func(fd uintptr) { sys.readAhead(fd, off+at, ahead) })

@@ -41,8 +41,8 @@ var registry struct {
 	collecting atomic.Bool
 
 	trueReads   atomic.Uint32 // reads of the true path while a mapping was there
-	checking    sync.Mutex
-	majorFaults int64
+	checking    sync.RWMutex // held to read by who has faults on purpose
+	majorFaults atomic.Int64
 	watching    atomic.Bool
 }
 
@@ -300,7 +300,7 @@ func endMapping(m *maker) {
 func setBudget() {
 	mappings, bytes := addressLimits()
 	registry.checking.Lock()
-	registry.majorFaults = sys.majorFaults() // those before do not count
+	registry.majorFaults.Store(sys.majorFaults()) // those before do not count
 	registry.checking.Unlock()
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
@@ -575,8 +575,7 @@ func checkPressure() bool {
 	}
 	defer registry.checking.Unlock()
 	faults := sys.majorFaults()
-	fresh := faults - registry.majorFaults
-	registry.majorFaults = faults
+	fresh := faults - registry.majorFaults.Swap(faults)
 	if fresh < tolerableFaults {
 		return false
 	}
@@ -590,13 +589,14 @@ func checkPressure() bool {
 	return true
 }
 
-// excuseFaults does what has major faults on purpose: they are no sign of pressure.
-func excuseFaults(do func()) {
-	registry.checking.Lock()
-	defer registry.checking.Unlock()
-	before := sys.majorFaults()
-	do()
-	registry.majorFaults += sys.majorFaults() - before
+// excuseFaults does what has major faults on purpose: they are no sign of pressure, and
+// neither are those that others have meanwhile.
+func excuseFaults(do func() error) error {
+	registry.checking.RLock()
+	defer registry.checking.RUnlock()
+	err := do()
+	registry.majorFaults.Store(sys.majorFaults())
+	return err
 }
 
 // watchPressure checks now and then as long as there are mappings, because reads

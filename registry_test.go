@@ -382,7 +382,7 @@ func TestPressure(t *testing.T) {
 		warmFile(t, f)
 	}
 	registry.checking.Lock()
-	registry.majorFaults -= tolerableFaults
+	registry.majorFaults.Add(-tolerableFaults)
 	registry.checking.Unlock()
 	if !checkPressure() && seesFaults {
 		t.Error("faults were not noticed")
