@@ -157,9 +157,18 @@ const poolOfHugePages = "/proc/sys/vm/nr_hugepages"
 // hugetlbfs returns a folder where all pages are huge, with so many of them.
 func hugetlbfs(t testing.TB, pages int) string {
 	t.Helper()
-	before, err := os.ReadFile(poolOfHugePages)
+	pool, err := os.Open(poolOfHugePages)
 	if err != nil {
 		t.Skipf("no huge pages: %v", err)
+	}
+	t.Cleanup(func() { pool.Close() })
+	// Another process that runs this test must not take our number for that of before.
+	if err := unix.Flock(int(pool.Fd()), unix.LOCK_EX); err != nil {
+		t.Skipf("cannot have the huge pages for ourselves: %v", err)
+	}
+	before, err := os.ReadFile(poolOfHugePages)
+	if err != nil {
+		t.Fatal(err)
 	}
 	set := func(text string) error { return os.WriteFile(poolOfHugePages, []byte(text), 0) }
 	if err := set(strconv.Itoa(pages)); err != nil {
