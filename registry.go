@@ -41,7 +41,7 @@ var registry struct {
 	collecting atomic.Bool
 
 	trueReads   atomic.Uint32 // reads of the true path while a mapping was there
-	checking    sync.RWMutex // held to read by who has faults on purpose
+	checking    sync.RWMutex  // held to read by who has faults on purpose
 	majorFaults atomic.Int64
 	watching    atomic.Bool
 }
