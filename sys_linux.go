@@ -170,6 +170,20 @@ func ignoringEINTR(call func() error) error {
 	}
 }
 
+// addressesInUse returns how many bytes of address space the process has.
+func addressesInUse() int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	pages, _, _ := strings.Cut(string(text), " ")
+	n, err := strconv.ParseInt(pages, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n * int64(pageSize)
+}
+
 // mappingLimit returns how many mappings more the kernel allows the process.
 func mappingLimit() int {
 	text, err := os.ReadFile("/proc/sys/vm/max_map_count")

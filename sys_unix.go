@@ -108,12 +108,12 @@ func flagsOf(fd uintptr) int {
 }
 
 // addressLimits returns how many mappings and how many bytes of address space the
-// process may have.
+// process may have, beside those it has.
 func addressLimits() (mappings int, bytes int64) {
 	mappings, bytes = mappingLimit(), defaultAddressSpace
 	var limit unix.Rlimit
 	if addressSpaceLimit >= 0 && unix.Getrlimit(addressSpaceLimit, &limit) == nil && uint64(limit.Cur) < uint64(bytes) {
-		bytes = int64(limit.Cur)
+		bytes = max(0, int64(limit.Cur)-addressesInUse())
 	}
 	return mappings, bytes
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -300,7 +301,21 @@ func TestViewsUntilNoMore(t *testing.T) {
 
 func init() {
 	aloneRuns["views until no more"] = func(arguments []string) error {
-		if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 8 << 30, Max: 8 << 30}); err != nil {
+		statm, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			return errSkip(err.Error())
+		}
+		pages, err := strconv.ParseUint(strings.Fields(string(statm))[0], 10, 64)
+		if err != nil {
+			return err
+		}
+		// Room for some Views, and for the runtime, which ends the program when it has none.
+		views := uint64(20)
+		if !mmapio.Is64Bit {
+			views = 4
+		}
+		room := pages*uint64(os.Getpagesize()) + views*(256<<20) + 220<<20
+		if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: room, Max: room}); err != nil {
 			return errSkip(fmt.Sprint("cannot limit the address space: ", err))
 		}
 		if err := os.Truncate(arguments[0], 256<<20); err != nil {
@@ -311,7 +326,7 @@ func init() {
 			return err
 		}
 		defer f.Close()
-		var views []*mmapio.View
+		var held []*mmapio.View
 		for {
 			v, err := f.View(0, 256<<20)
 			if err != nil {
@@ -320,18 +335,18 @@ func init() {
 				}
 				break
 			}
-			views = append(views, v)
-			if len(views) > 1000 {
+			held = append(held, v)
+			if len(held) > 1000 {
 				return errors.New("there is no limit")
 			}
 		}
-		for _, v := range views {
+		for _, v := range held {
 			v.Release()
 		}
-		for range 3 * len(views) {
+		for range 3 * len(held) {
 			v, err := f.View(0, 256<<20)
 			if err != nil {
-				return fmt.Errorf("after %d were released: %w", len(views), err)
+				return fmt.Errorf("after %d were released: %w", len(held), err)
 			}
 			v.Release()
 		}
