@@ -36,11 +36,14 @@ const (
 	// AdvicePopulateRead maps the pages for reading now, and reads them in: Linux 5.14.
 	AdvicePopulateRead
 	// AdvicePopulateWrite maps the pages for storing now; holes in the file get space on
-	// the disk: Linux 5.14. Memory that cannot be stored to is [ErrReadOnly].
+	// the disk: Linux 5.14. Memory that cannot be stored to is [ErrReadOnly]. Pages of a
+	// private copy count as written to then.
 	AdvicePopulateWrite
-	// AdviceCold makes the pages the first to go when memory is short: Linux 5.4.
+	// AdviceCold makes the pages the first to go when memory is short: Linux 5.4. What is
+	// locked stays as it is.
 	AdviceCold
-	// AdvicePageOut writes the pages back and takes them out of memory: Linux 5.4, macOS.
+	// AdvicePageOut writes the pages back and takes them out of memory, except for what is
+	// locked: Linux 5.4, macOS.
 	AdvicePageOut
 	// AdviceCollapse makes huge pages of small ones now: Linux 6.1, in so far as the file
 	// system can: see [WithHugePages].
@@ -211,7 +214,8 @@ func (f *File) advise(file *os.File, s span, advice Advice) error {
 		m = nil
 	}
 	if m != nil && forMemory {
-		err = m.advise(m.existing(s), advice)
+		s := m.existing(s)
+		err = f.makeOwn(m, s, advice == AdvicePopulateWrite, func() error { return m.advise(s, advice) })
 	}
 	if m != nil {
 		m.unpin()
@@ -292,9 +296,17 @@ func (m *mapping) advise(s span, advice Advice) error {
 		m.known.forgetRange(at, uint64(n))
 		defer m.known.forgetRange(at, uint64(n))
 	}
-	err := sys.advise(address, n, advice)
-	runtime.KeepAlive(m)
-	return err
+	defer runtime.KeepAlive(m)
+	if !advice.evicts() && advice != AdviceCold {
+		return sys.advise(address, n, advice)
+	}
+	from := int64(address - m.address())
+	for _, s := range m.entry.unlocked(span{from, from + int64(n)}) { // EINVAL for the rest
+		if err := sys.advise(m.address()+uintptr(s.from), uintptr(s.to-s.from), advice); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Advise tells the system how the n bytes that are off bytes behind the start of the View
@@ -310,7 +322,8 @@ func (v *View) Advise(off, n int64, advice Advice) error {
 		return v.file.fail("advise", err)
 	}
 	if _, ok := madviseNumber(advice); ok {
-		if err := v.m.advise(s, advice); err != nil {
+		err := v.file.makeOwn(v.m, s, advice == AdvicePopulateWrite, func() error { return v.m.advise(s, advice) })
+		if err != nil {
 			return v.file.fail("advise", err)
 		}
 	}
@@ -383,8 +396,9 @@ func (f *File) settle(m *mapping) {
 // grow is glimpse.grow, and does for the bytes that came to be known what was asked for.
 func (f *File) grow(g glimpse, end int64) {
 	g.grow(end)
-	if c := f.cache.controls.Load(); c != nil && c.locking.Load() && end > g.before && g.pin() {
+	if f.locks() && end > g.before && g.pin() {
 		defer g.unpin()
+		c := f.cache.controls.Load()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.lockAgain(g.mapping, span{g.before, end})

@@ -140,7 +140,7 @@ func (f *File) missed(file *os.File, calls int32) {
 	if f.config.mapping == MapAuto {
 		wait += mapAfter
 	}
-	if controls := c.controls.Load(); controls != nil && controls.locking.Load() {
+	if f.locks() {
 		wait = 0
 	}
 	if c.misses.Add(calls) < wait || !c.busy.CompareAndSwap(false, true) {
@@ -228,9 +228,9 @@ func (f *File) remap(file *os.File, asked bool) bool {
 }
 
 // appended reports whether the position is at the end of a file of that size:
-// whoever only appends to it has no use for a mapping.
+// whoever only appends to it has no use for a mapping, unless it is to be locked.
 func (f *File) appended(size int64) bool {
-	return f.config.mapping == MapAuto && f.mode == ReadWrite && f.tail == nil && f.offset.Load() == size
+	return f.config.mapping == MapAuto && f.mode == ReadWrite && f.tail == nil && f.offset.Load() == size && !f.locks()
 }
 
 // newMapping maps file as far as its size, and what growth is to be expected, suggest.

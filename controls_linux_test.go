@@ -657,6 +657,86 @@ func TestLockOfEmptyFile(t *testing.T) {
 	}
 }
 
+// A file that is appended to from its beginning is mapped, because it is to be locked.
+func TestLockOfAppendedFile(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	skipWithoutLocks(t, 1<<20)
+	start := lockedBytes(t)
+	f := openControlled(t, newFilled(t, 0, 1), os.O_RDWR)
+	if err := f.LockAll(); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, err := f.Write(make([]byte, page)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := (lockedBytes(t) - start) / page; got != 100 {
+		t.Errorf("%d pages are locked, want 100", got)
+	}
+}
+
+// A Lock that Close overtakes leaves nothing locked, also where a View keeps the memory.
+func TestLockDuringClose(t *testing.T) {
+	size := 16 * mmapio.PageSize()
+	skipWithoutLocks(t, size)
+	start := lockedBytes(t)
+	f := openWarm(t, newFilled(t, size, 1))
+	v, err := f.View(0, int64(size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	restore := mmapio.Intercept(func(name string) error {
+		if name == "lock" {
+			return f.Close()
+		}
+		return nil
+	})
+	err = f.LockAll()
+	restore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lockedBytes(t) - start; got != 0 {
+		t.Errorf("after Close %d bytes are locked", got)
+	}
+}
+
+// Advice to let go of memory passes over what is locked, where the kernel has EINVAL.
+func TestAdviseLocked(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	skipWithoutLocks(t, int(16*page))
+	for _, advice := range []mmapio.Advice{mmapio.AdviceDontNeed, mmapio.AdviceCold, mmapio.AdvicePageOut} {
+		f := openWarm(t, newFilled(t, int(16*page), 1))
+		v, err := f.View(0, 16*page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Release()
+		if err := f.Lock(3*page, page); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Lock(8*page, page); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Prefault(0, 16*page); err != nil {
+			t.Fatal(err)
+		}
+		for _, advise := range []func(off, n int64, advice mmapio.Advice) error{f.Advise, v.Advise} {
+			if err := advise(0, 16*page, advice); err != nil {
+				t.Errorf("%v: %v", advice, err)
+			}
+		}
+		if advice == mmapio.AdviceDontNeed {
+			address, length := mmapio.MemoryOf(f)
+			if got := smapsSum(t, address, length, "Rss"); got != 2*page {
+				t.Errorf("%v: %d pages stay mapped, want the 2 that are locked", advice, got/page)
+			}
+		}
+	}
+}
+
 func TestLockOnFault(t *testing.T) {
 	page := int64(mmapio.PageSize())
 	size := 64 * page

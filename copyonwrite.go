@@ -575,6 +575,21 @@ func (f *File) giveBackPages(file *os.File, m *mapping, from, to int64) bool {
 	return true
 }
 
+// makeOwn calls do, which may make pages of s the File's own although nothing is stored to
+// them, if it is a private copy: they count as changed then.
+func (f *File) makeOwn(m *mapping, s span, itMay bool, do func() error) error {
+	p := f.private
+	if p == nil || !itMay {
+		return do()
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if s = m.existing(s); !s.empty() {
+		p.changed.learn(uint64(s.from), uint64(s.to-s.from))
+	}
+	return do()
+}
+
 // isViewed reports whether there are Views of a private mapping.
 func (m *mapping) isViewed() bool { return m.entry.views.Load() > 0 }
 

@@ -400,6 +400,113 @@ func TestDiscardLocked(t *testing.T) {
 	}
 }
 
+// writeInPlace changes a file without cutting it.
+func writeInPlace(t testing.TB, name string, b []byte) {
+	t.Helper()
+	file, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Locking a private copy makes no pages its own, so that a Commit writes back none that
+// nobody has stored to.
+func TestCopyOnWriteLocked(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	size := 16 * page
+	skipWithoutLocks(t, int(2*size))
+	for _, how := range []string{"File", "View", "View on fault"} {
+		t.Run(how, func(t *testing.T) {
+			name := newFilled(t, int(size), 1)
+			f := openPrivate(t, name, os.O_RDWR)
+			v, err := f.View(0, size) // all pages may be stored to
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := lockedBytes(t)
+			switch how {
+			case "File":
+				err = f.LockAll()
+			case "View":
+				err = v.LockAll()
+			default:
+				err = v.LockOnFault(0, size)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := lockedBytes(t) - start; got != size {
+				t.Errorf("%d bytes are locked, want %d", got, size)
+			}
+			address, length := mmapio.MemoryOf(f)
+			if got := smapsSum(t, address, length, "Locked"); how != "View on fault" && got != size {
+				t.Errorf("%d bytes are locked and in memory, want %d", got, size)
+			}
+			if got := smapsOf(t, name, "Anonymous"); got != 0 {
+				t.Errorf("%d bytes are the copy's own", got)
+			}
+			theirs := bytes.Repeat([]byte{'x'}, int(size))
+			writeInPlace(t, name, theirs)
+			if _, err := f.WriteAt([]byte("mine"), page); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			copy(theirs[page:], "mine")
+			if !bytes.Equal(mustRead(t, name), theirs) {
+				t.Error("Commit has written pages that were not stored to")
+			}
+			if err := f.Discard(0, size); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, size)
+			if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, theirs) {
+				t.Errorf("not what the file has (%v)", err)
+			}
+			v.Release()
+		})
+	}
+}
+
+// Pages that are populated for storing count as written to: reads do not show now theirs
+// and now those of the file, and Discard gives them back.
+func TestCopyOnWritePopulated(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	size := 16 * page
+	name := newFilled(t, int(size), 1)
+	before := mustRead(t, name)
+	f := openPrivate(t, name, os.O_RDWR)
+	if err := f.Advise(0, size, mmapio.AdvicePopulateWrite); errors.Is(err, syscall.EINVAL) {
+		t.Skipf("kernel before 5.14: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got := smapsOf(t, name, "Anonymous"); got != size {
+		t.Fatalf("%d bytes are the copy's own, want %d", got, size)
+	}
+	theirs := bytes.Repeat([]byte{'x'}, int(size))
+	writeInPlace(t, name, theirs)
+	got := make([]byte, size)
+	for range 2 {
+		mmapio.Forget(f)
+		if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, before) {
+			t.Errorf("not what the file was (%v)", err)
+		}
+	}
+	if err := f.Discard(100, 50); err != nil {
+		t.Fatal(err)
+	}
+	copy(before[100:150], theirs)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, before) {
+		t.Errorf("a part of a page is not discarded (%v)", err)
+	}
+}
+
 // A file system that is mapped for nobody else is mapped for a private copy: there is no
 // other way.
 func TestCopyOnWriteUntrusted(t *testing.T) {

@@ -29,6 +29,9 @@ var everything = span{0, math.MaxInt64}
 // is reached then, or while the file grows, part of it stays unlocked, which nobody is
 // told; locking the range again tells.
 //
+// Pages of a private copy stay those of the file until they are written to. On systems
+// other than Linux they may become the copy's own, as if they had been written to.
+//
 // The error is a [*fs.PathError]: with a [*RangeError] inside for a negative range,
 // [fs.ErrPermission] for a file that is opened for writing only, [errors.ErrUnsupported]
 // for one that is not mapped for itself ([MapNever], network file systems: lock a [View])
@@ -102,7 +105,8 @@ func (f *File) lockSpan(file *os.File, s span, onFault bool) error {
 	defer c.mu.Unlock()
 	if m != nil {
 		defer m.unpin()
-		if err := m.lock(ofFile, m.existing(s), onFault); err != nil {
+		s := m.existing(s)
+		if err := f.makeOwn(m, s, !locksOnFault, func() error { return m.lock(ofFile, s, onFault) }); err != nil {
 			return err
 		}
 	}
@@ -133,9 +137,15 @@ func (f *File) unlock(s span) error {
 	return m.entry.unlock(ofFile, s)
 }
 
+// locks reports whether memory of the File is to be locked.
+func (f *File) locks() bool {
+	c := f.cache.controls.Load()
+	return c != nil && c.locking.Load()
+}
+
 // keepLocked locks again what Truncate has unlocked, or added.
 func (f *File) keepLocked(file *os.File) {
-	if c := f.cache.controls.Load(); c != nil && c.locking.Load() {
+	if f.locks() {
 		if m, err := f.toControl(file, math.MaxInt64); err == nil && m != nil {
 			m.unpin()
 		}
@@ -157,7 +167,8 @@ func (m *mapping) lock(owner uint64, s span, onFault bool) error {
 		return nil
 	}
 	from := int64(address - m.address())
-	err := m.entry.lock(marked{span: span{from, from + int64(n)}, owner: owner, onFault: onFault})
+	l := marked{span: span{from, from + int64(n)}, owner: owner, onFault: onFault}
+	err := m.entry.lock(l, m.private && locksOnFault)
 	if err == nil && !onFault {
 		m.known.learn(uint64(from), uint64(n))
 	}
@@ -165,11 +176,17 @@ func (m *mapping) lock(owner uint64, s span, onFault bool) error {
 	return err
 }
 
-// lock locks memory, which somebody has pinned.
-func (e *entry) lock(l marked) error {
+// lock locks memory, which somebody has pinned. With asFile it does not make pages of a
+// private mapping its own, as mlock does: see populate_vma_page_range in mm/gup.c.
+func (e *entry) lock(l marked, asFile bool) error {
 	e.lockMu.Lock()
 	defer e.lockMu.Unlock()
-	if err := sys.lock(e.address+uintptr(l.from), uintptr(l.to-l.from), l.onFault); err != nil {
+	address, length := e.address+uintptr(l.from), uintptr(l.to-l.from)
+	err := sys.lock(address, length, l.onFault || asFile)
+	if err == nil && asFile && !l.onFault {
+		err = readIn(address, length)
+	}
+	if err != nil {
 		_ = e.unlockUnclaimed(l.span) // a part may be locked
 		return lockError(err)
 	}
@@ -177,14 +194,38 @@ func (e *entry) lock(l marked) error {
 	e.locks = e.locks.join(l)
 	if l.owner == ofFile {
 		e.locked.Store(true)
+		if e.pins.Load() < 0 { // retired meanwhile: the File does not want it any more
+			return e.unlockLocked(ofFile, everything)
+		}
 	}
 	return nil
 }
 
+// readIn reads memory in.
+func readIn(address, length uintptr) error {
+	if sys.populateRead(address, length) == nil {
+		return nil
+	}
+	var sum byte
+	err := guard("lock", func() error { // an old kernel, or a page that cannot be read
+		for at := uintptr(0); at < length; at += uintptr(pageSize) {
+			sum += bytesAt(address, length)[at]
+		}
+		return nil
+	})
+	runtime.KeepAlive(sum)
+	return innerError(err)
+}
+
 // unlock unlocks what owner has locked of s, unless others have too.
-func (e *entry) unlock(owner uint64, s span) (err error) {
+func (e *entry) unlock(owner uint64, s span) error {
 	e.lockMu.Lock()
 	defer e.lockMu.Unlock()
+	return e.unlockLocked(owner, s)
+}
+
+// unlockLocked is unlock for those who hold lockMu.
+func (e *entry) unlockLocked(owner uint64, s span) (err error) {
 	left, taken := e.locks.split(s, func(l marked) bool { return l.owner == owner })
 	e.locks = left
 	for _, l := range taken {
@@ -204,16 +245,28 @@ func (e *entry) unlock(owner uint64, s span) (err error) {
 
 // unlockUnclaimed unlocks what nobody wants to have locked of s. The caller holds lockMu.
 func (e *entry) unlockUnclaimed(s span) (err error) {
-	unclaimed := spans{{span: s}}
-	for _, l := range e.locks {
-		unclaimed, _ = unclaimed.split(l.span, func(marked) bool { return true })
-	}
-	for _, u := range unclaimed {
+	for _, u := range e.unclaimed(s) {
 		if unlockErr := sys.unlock(e.address+uintptr(u.from), uintptr(u.to-u.from)); unlockErr != nil {
 			err = unlockErr
 		}
 	}
 	return err
+}
+
+// unlocked returns what of s is not locked.
+func (e *entry) unlocked(s span) spans {
+	e.lockMu.Lock()
+	defer e.lockMu.Unlock()
+	return e.unclaimed(s)
+}
+
+// unclaimed returns what nobody has locked of s. The caller holds lockMu.
+func (e *entry) unclaimed(s span) spans {
+	unclaimed := spans{{span: s}}
+	for _, l := range e.locks {
+		unclaimed, _ = unclaimed.split(l.span, func(marked) bool { return true })
+	}
+	return unclaimed
 }
 
 // lockError adds to the errno of a lock that failed what can be done about it.
@@ -264,7 +317,8 @@ func (v *View) lockRange(off, n int64, onFault bool) error {
 	}
 	v.owes.Store(true)
 	v.lock.CompareAndSwap(0, uintptr(lastLocker.Add(1)))
-	if err := v.m.lock(uint64(v.lock.Load()), s, onFault); err != nil {
+	err = v.file.makeOwn(v.m, s, !locksOnFault, func() error { return v.m.lock(uint64(v.lock.Load()), s, onFault) })
+	if err != nil {
 		return v.file.fail("lock", err)
 	}
 	return nil

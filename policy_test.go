@@ -11,11 +11,39 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mmapio/mmapio"
 )
+
+// A View that cannot be stored to flushes as its File does: an error stays.
+func TestFlushOfReadOnlyView(t *testing.T) {
+	needMappings(t)
+	disk := watchDisk(t)
+	f, err := mmapio.OpenFile(newFilled(t, 10_000, 1), os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	v, err := f.View(0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	if err := v.Flush(); err != nil || disk.flushes.Load() != 1 {
+		t.Errorf("%v, after %d flushes", err, disk.flushes.Load())
+	}
+	disk.breakDown(syscall.EIO)
+	if err := v.Flush(); !isPathError(err, "flush", syscall.EIO) {
+		t.Errorf("on a broken disk: %v", err)
+	}
+	disk.mend()
+	if err := f.Flush(); !isPathError(err, "flush", syscall.EIO) {
+		t.Errorf("Flush of the File after that: %v", err)
+	}
+}
 
 // diskCalls counts the calls that make bytes durable, and can make them fail.
 type diskCalls struct {

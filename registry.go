@@ -97,12 +97,11 @@ func (e *entry) unpin() {
 }
 
 func (e *entry) retire() {
+	e.pins.Add(retiredPins + 1) // first: see lock
 	if e.locked.Load() {
 		_ = e.unlock(ofFile, everything) // Views may keep the memory
 	}
-	if e.pins.Add(retiredPins) == retiredPins {
-		e.dispose()
-	}
+	e.unpin()
 }
 
 // dispose lets go of the file once, when nothing pins the memory any more.

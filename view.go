@@ -456,14 +456,7 @@ func (v *View) FlushRange(off, n int64) error {
 		return nil
 	}
 	if !v.m.writable { // O_APPEND, O_SYNC: what was stored, system calls have stored
-		file, err := v.file.inner()
-		if err == nil {
-			err = file.Sync()
-		}
-		if err != nil {
-			return v.file.fail("flush", innerError(err))
-		}
-		return nil
+		return v.file.Flush()
 	}
 	v.file.sawStore()
 	return v.file.flushMapped(v.m, v.at()+off, n)
