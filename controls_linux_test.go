@@ -851,6 +851,11 @@ func TestLockOfCutFile(t *testing.T) {
 // A locked file is not pushed out by others.
 func TestLockedFilesStayMapped(t *testing.T) {
 	skipWithoutLocks(t, 1<<20)
+	waitFor(t, "the mappings of other tests to be given back", func() bool {
+		runtime.GC()
+		inUse, all := mmapio.Mappings()
+		return all == inUse && inUse < 2
+	})
 	defer mmapio.SetBudget(8, 1<<40)()
 	locked := openControlled(t, newFilled(t, 10_000, 1), os.O_RDWR)
 	other := openControlled(t, newFilled(t, 10_000, 1), os.O_RDWR)
