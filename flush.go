@@ -33,8 +33,9 @@ func (s *flushing) failure() error {
 // Flush returns nil when all bytes that were written to this File before, through Write,
 // WriteAt, ReadFrom, Views or atomic words, are on stable storage, with what is needed to
 // read them back, such as the size of the file. It may leave out what [File.Sync] adds to
-// that, such as times, and does not cut off what is preallocated. Calls at the same time
-// share what they can.
+// that, such as times, and does not cut off what is preallocated. The name of a new file
+// is a matter of its directory, as with Sync: see fsync(2). Calls at the same time share
+// what they can.
 //
 // The error is a [*fs.PathError] with the errno of the kernel. It stays: the kernel may
 // have thrown away the bytes, so every later Flush of this File and of its Views returns

@@ -103,6 +103,8 @@ func (f *File) lockSpan(file *os.File, s span, onFault bool) error {
 	c := f.makeControls()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.locking.Store(true) // first: who makes the file longer meanwhile waits, see grow
+	defer func() { c.locking.Store(len(c.locks) > 0) }()
 	if m != nil {
 		defer m.unpin()
 		s := m.existing(s)
@@ -112,7 +114,6 @@ func (f *File) lockSpan(file *os.File, s span, onFault bool) error {
 	}
 	c.locks, _ = c.locks.split(s, func(marked) bool { return true })
 	c.locks = c.locks.join(marked{span: s, onFault: onFault})
-	c.locking.Store(true)
 	if now := f.mapping.Load(); now != nil && now != m && now.pin() { // it came meanwhile
 		defer now.unpin()
 		c.lockAgain(now, span{0, now.extent.Load()})

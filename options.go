@@ -114,6 +114,10 @@ func ForWriting(options ...Option) Option {
 // Only regular files have a tail. A File of [FromFile] or [NewFile] preallocates for
 // WriteAt alone.
 //
+// Windows does not cut a file that has Views: while there is one and a tail, all of these
+// return the error of Truncate, Close included, which leaves the tail. Release the Views
+// before.
+//
 // It is for files that only one File grows at a time. The default is 0: the file
 // is never longer than what was written. A negative step is an error, and so is
 // preallocation for a file that is not opened for writing or that is opened with
