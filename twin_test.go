@@ -187,6 +187,18 @@ func bytesOf(b []byte) string {
 	return fmt.Sprintf("%d bytes, CRC %08x, %q...", len(b), crc32.ChecksumIEEE(b), b[:12])
 }
 
+// isStatOfClosed reports whether err is what os.File.Stat says of a closed file: on Windows
+// that is not os.ErrClosed.
+func isStatOfClosed(err error) bool {
+	file, openErr := os.Open(os.DevNull)
+	if openErr != nil {
+		return false
+	}
+	file.Close()
+	_, want := file.Stat()
+	return errors.Is(err, errors.Unwrap(want))
+}
+
 // infoOf renders what Stat returned, without the times.
 func infoOf(info fs.FileInfo) string {
 	if info == nil {
