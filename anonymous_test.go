@@ -49,7 +49,11 @@ func TestAnonymousIsAFile(t *testing.T) {
 		if err := twin.Truncate(10_000); err != nil {
 			t.Fatal(err)
 		}
-		for step := range 3000 {
+		steps := 3000
+		if testing.Short() {
+			steps = 500
+		}
+		for step := range steps {
 			kind, off, body := random.IntN(12), random.Int64N(60_000), patterned(1+random.IntN(6000), step)
 			do := func(f file) string {
 				switch kind {
