@@ -136,6 +136,10 @@
 //   - On Windows a file cannot be made shorter by others while it is mapped: their
 //     call fails with ERROR_USER_MAPPED_FILE. Truncate through this package works.
 //
+// Close has what os.File.Close has: in Go 1.26 on Windows it may wait for ever when several
+// goroutines are in the middle of reads or writes by system calls on that file, because
+// internal/poll then loses count of them.
+//
 // # Caveats
 //
 // A mapping needs address space. On 64-bit systems at most an eighth of what the
