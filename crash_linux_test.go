@@ -313,7 +313,7 @@ func TestFailingDisk(t *testing.T) {
 			}
 			if policy.String() == "every 1ms" && failure == nil {
 				eventually(t, "the background meets the disk", func() error {
-					if failure = none(f.Write([]byte("x"))); failure == nil {
+					if _, failure = f.Write([]byte("x")); failure == nil {
 						return fmt.Errorf("no error yet")
 					}
 					return nil

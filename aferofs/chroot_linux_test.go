@@ -134,8 +134,9 @@ func TestRootedMagicLinks(t *testing.T) {
 		t.Fatalf("self/comm: %q, %v", content, err)
 	}
 	descriptor := fmt.Sprintf("self/fd/%d", outside.Fd())
+	const root = "self/root"
 	for _, name := range []string{
-		"self/root" + outside.Name(), "self/cwd/..", "self/root", "self/root/", "self/root/.", "self/cwd", "self/cwd/", "self/exe", descriptor, descriptor + "/", "thread-self/root/etc", "1/root",
+		root + outside.Name(), "self/cwd/..", root, root + "/", root + "/.", "self/cwd", "self/cwd/", "self/exe", descriptor, descriptor + "/", "thread-" + root + "/etc", "1/root",
 	} {
 		for _, flag := range []int{os.O_RDONLY, os.O_RDWR, os.O_RDONLY | syscall.O_DIRECTORY, os.O_RDWR | os.O_CREATE, os.O_WRONLY | os.O_TRUNC} {
 			if f, err := s.OpenFile(name, flag, 0o600); err == nil {
