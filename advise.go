@@ -301,7 +301,9 @@ func (m *mapping) advise(s span, advice Advice) error {
 		return sys.advise(address, n, advice)
 	}
 	from := int64(address - m.address())
-	for _, s := range m.entry.unlocked(span{from, from + int64(n)}) { // EINVAL for the rest
+	m.entry.lockMu.Lock()
+	defer m.entry.lockMu.Unlock()
+	for _, s := range m.entry.unclaimed(span{from, from + int64(n)}) { // EINVAL for the rest
 		if err := sys.advise(m.address()+uintptr(s.from), uintptr(s.to-s.from), advice); err != nil {
 			return err
 		}
@@ -434,6 +436,7 @@ func (f *File) toControl(file *os.File, end int64) (*mapping, error) {
 			}
 			continue // closed
 		}
+		f.sawEnd(g, size)
 		if to := min(end, size); g.mapping == nil || !g.covers(to) {
 			f.mapNow(file, g.mapping)
 		} else {

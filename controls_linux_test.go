@@ -676,6 +676,24 @@ func TestLockOfAppendedFile(t *testing.T) {
 	}
 }
 
+// What others have cut off is not to be locked.
+func TestLockAfterCut(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	skipWithoutLocks(t, int(16*page))
+	start := lockedBytes(t)
+	name := newFilled(t, int(16*page), 1)
+	f := openWarm(t, name)
+	if err := os.Truncate(name, 3*page); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.LockAll(); err != nil {
+		t.Fatal(err)
+	}
+	if got := lockedBytes(t) - start; got != 3*page {
+		t.Errorf("%d bytes are locked, want %d", got, 3*page)
+	}
+}
+
 // A Lock that Close overtakes leaves nothing locked, also where a View keeps the memory.
 func TestLockDuringClose(t *testing.T) {
 	size := 16 * mmapio.PageSize()

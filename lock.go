@@ -254,13 +254,6 @@ func (e *entry) unlockUnclaimed(s span) (err error) {
 	return err
 }
 
-// unlocked returns what of s is not locked.
-func (e *entry) unlocked(s span) spans {
-	e.lockMu.Lock()
-	defer e.lockMu.Unlock()
-	return e.unclaimed(s)
-}
-
 // unclaimed returns what nobody has locked of s. The caller holds lockMu.
 func (e *entry) unclaimed(s span) spans {
 	unclaimed := spans{{span: s}}

@@ -251,12 +251,6 @@ func (p *flusher) lend() {
 	p.arm()
 }
 
-// takeBack ends what lend began, after n bytes were stored.
-func (p *flusher) takeBack(n int64) {
-	p.lent.Add(-1)
-	_ = p.file.wrote(n, nil) // if it fails the next call says so
-}
-
 // readFrom is ReadFrom, with flushes in between where bytes are counted.
 func (p *flusher) readFrom(r io.Reader) (total int64, err error) {
 	f := p.file
