@@ -202,6 +202,18 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 		reclaim()
 		m, err = f.newWindow(file, info, from, length)
 	}
+	// Where nothing behind the end can be mapped, somebody may have cut the file meanwhile.
+	for attempt := 0; err != nil && mustUnmapToResize && attempt < viewAttempts; attempt++ {
+		size, sizeErr := f.sizeToMap(file)
+		if sizeErr != nil {
+			break
+		}
+		if cut := checkRange(off, n, size); cut != nil {
+			err = cut
+			break
+		}
+		m, err = f.newWindow(file, info, from, length)
+	}
 	if err != nil {
 		return f.fail("view", innerError(err))
 	}
