@@ -7,3 +7,6 @@ const (
 	statOperation  = "stat"
 	lstatOperation = "lstat"
 )
+
+// slashes separate the parts of a name.
+const slashes = "/"

@@ -5,3 +5,6 @@ const (
 	statOperation  = "GetFileAttributesEx"
 	lstatOperation = "GetFileAttributesEx"
 )
+
+// slashes separate the parts of a name.
+const slashes = `/\`

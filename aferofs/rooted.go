@@ -72,9 +72,6 @@ func (s *RootedFs) Close() error { return s.root.Close() }
 // Name returns "mmapio rooted".
 func (*RootedFs) Name() string { return "mmapio rooted" }
 
-// slashes separate the parts of a name.
-const slashes = "/" + string(filepath.Separator)
-
 // inside returns the name as os.Root wants it. An empty name is no file anywhere.
 func inside(name string) (string, error) {
 	trimmed := strings.TrimLeft(name, slashes)

@@ -177,8 +177,8 @@ func TestHelpersMiss(t *testing.T) {
 // flushes counts what it is asked for.
 type flushes struct {
 	afero.File
-	flushed, ranges, synced int
-	err                     error
+	flushed, ranges int
+	err             error
 }
 
 func (f *flushes) Flush() error                  { f.flushed++; return f.err }
