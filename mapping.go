@@ -78,11 +78,12 @@ func (m *mapping) holds(off int64, n int) bool {
 // This is what every fast read comes down to, in one function because calls are
 // what it costs.
 func (m *mapping) load(b []byte, off int64) (ok bool) {
-	n := len(b)
-	if n == 0 || off < 0 || off > m.extent.Load()-int64(n) {
+	from := uint64(off)
+	to := from + uint64(len(b))
+	if from >= to || to > uint64(m.extent.Load()) { // also what is negative, and nothing at all
 		return false
 	}
-	first, last := uint64(off)>>granuleShift, (uint64(off)+uint64(n)-1)>>granuleShift
+	first, last := from>>granuleShift, (to-1)>>granuleShift
 	if m.known.granules[first/32].Load()&(1<<(first%32)) == 0 || first != last && !m.known.hasAll(first, last) {
 		return false
 	}
@@ -95,7 +96,7 @@ func (m *mapping) load(b []byte, off int64) (ok bool) {
 			m.faulted(panicOnFault, recover())
 		}
 	}()
-	copy(b, unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(m.data)), off)), n))
+	copy(b, m.data[from:to])
 	runtime.KeepAlive(m) // the window stays where it is until here
 	m.leave(panicOnFault)
 	return true
