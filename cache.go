@@ -18,6 +18,7 @@ type cache struct {
 	patience atomic.Int32 // so many of them before the file is mapped, beyond mapAfter
 	busy     atomic.Bool  // somebody is mapping the file
 	refused  atomic.Bool  // the file can never be mapped
+	visited  atomic.Bool  // it was read, or written at an offset: not only appended to
 	regular  atomic.Bool  // it is known to be a regular file: reads and writes are short
 	closed   atomic.Bool  // no mapping any more: see withdraw
 
@@ -54,6 +55,7 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 	}
 	end := off + int64(n)
 	if g.mapping == nil || !g.covers(end) {
+		f.visit()
 		f.missed(file, 1)
 		return
 	}
@@ -94,6 +96,7 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 	}
 	end := off + int64(n)
 	if g.mapping == nil || !g.covers(end) {
+		f.visit()
 		f.missedByWrite(file, 1)
 		return
 	}
@@ -118,6 +121,14 @@ func (f *File) lookForCut(file *os.File, g glimpse, end int64) {
 func (f *File) missedByWrite(file *os.File, calls int32) {
 	if f.tail == nil {
 		f.missed(file, calls)
+	}
+}
+
+// visit notes that somebody uses what is in the file.
+func (f *File) visit() {
+	if !f.cache.visited.Load() {
+		f.cache.visited.Store(true)
+		f.cache.patience.Store(0) // what was appended does not count
 	}
 }
 
@@ -227,10 +238,10 @@ func (f *File) remap(file *os.File, asked bool) bool {
 	return true
 }
 
-// appended reports whether the position is at the end of a file of that size:
-// whoever only appends to it has no use for a mapping, unless it is to be locked.
+// appended reports whether the file, of that size, has only been appended to: who does that
+// has no use for a mapping, unless it is to be locked.
 func (f *File) appended(size int64) bool {
-	return f.config.mapping == MapAuto && f.mode == ReadWrite && f.tail == nil && f.offset.Load() == size && !f.locks()
+	return !f.cache.visited.Load() && f.config.mapping == MapAuto && f.mode == ReadWrite && f.tail == nil && f.offset.Load() == size && !f.locks()
 }
 
 // newMapping maps file as far as its size, and what growth is to be expected, suggest.
@@ -259,6 +270,7 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 			m, err = newMapping(fd, f.Name(), 0, least, size, access)
 		}
 		if err != nil {
+			counts.refused.Add(1)
 			switch {
 			case trust.hugePage > 0: // there may be free ones later
 			case outOfAddresses(err):

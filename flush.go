@@ -89,6 +89,7 @@ func (f *File) flushLocked() error {
 	if err != nil {
 		return f.flushFailed(f.fail("flush", innerError(err)))
 	}
+	counts.flushes.Add(1)
 	f.flushed(covers)
 	return nil
 }
@@ -118,6 +119,9 @@ func (f *File) flushed(c coverage) {
 // holds flushing.mu.
 func (f *File) flushFailed(err error) error {
 	failed, ok := errors.AsType[*fs.PathError](err)
+	if !errors.Is(err, fs.ErrClosed) {
+		counts.flushFailures.Add(1)
+	}
 	if ok && !errors.Is(err, fs.ErrClosed) {
 		f.flushing.failed.Store(failed)
 	}
@@ -183,6 +187,7 @@ func (f *File) flushMapped(m *mapping, at, n int64) error {
 	if err != nil {
 		return f.flushFailed(f.fail("flush", innerError(err)))
 	}
+	counts.flushes.Add(1)
 	return nil
 }
 
@@ -259,6 +264,7 @@ func (f *File) Sync() error {
 	if err := sys.sync(file); err != nil {
 		return f.flushFailed(f.named(err))
 	}
+	counts.flushes.Add(1)
 	f.flushed(covers)
 	return nil
 }

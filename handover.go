@@ -156,6 +156,7 @@ func (f *File) writeGuarded(w io.Writer, piece []byte, off int64) (n int, err er
 		if !isFault || address < start || address >= start+uintptr(len(piece)) {
 			panic(recovered)
 		}
+		counts.faults.Add(1)
 		n, err = 0, f.faultError("read", off+int64(address-start))
 	}()
 	n, err = w.Write(piece)

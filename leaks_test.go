@@ -3,6 +3,7 @@ package mmapio_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -119,6 +120,39 @@ func TestIdleFilesAreCheap(t *testing.T) {
 }
 
 // One read of a small file maps nothing.
+// A file that is only appended to is not mapped; one that is used after that is.
+func TestAppendedFileIsMappedWhenUsed(t *testing.T) {
+	for name, use := range map[string]func(f *mmapio.File, b []byte, off int64) (int, error){
+		"ReadAt":  (*mmapio.File).ReadAt,
+		"WriteAt": (*mmapio.File).WriteAt,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := mmapio.Create(filepath.Join(t.TempDir(), "file"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			b := patterned(512, 1)
+			for range 1000 {
+				if _, err := f.Write(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if mmapio.IsMapped(f) {
+				t.Error("mapped although it was only appended to")
+			}
+			for off := range int64(40) {
+				if _, err := use(f, b, off*512); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !mmapio.IsMapped(f) && mmapio.MapNow(f) {
+				t.Error("not mapped after 40 calls")
+			}
+		})
+	}
+}
+
 func TestReadOnceMapsNothing(t *testing.T) {
 	settled(t)
 	name := newFilled(t, 4096, 1)

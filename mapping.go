@@ -144,6 +144,7 @@ func guard(op string, do func() error) (err error) {
 		if e == nil {
 			panic(recovered)
 		}
+		counts.faults.Add(1)
 		err = e.fault(op, address)
 	}()
 	err = do()
@@ -167,6 +168,7 @@ func (m *mapping) faulted(panicOnFault bool, recovered any) {
 	if _, ok := faultAddress(recovered); !ok {
 		panic(recovered)
 	}
+	counts.faults.Add(1)
 }
 
 // faultAddress returns the address of the memory fault that was recovered.

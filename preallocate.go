@@ -158,6 +158,7 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 	if m != nil && f.storesTo(m) && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
 		n = len(b)
 	} else {
+		f.count(g, off, len(b))
 		n, err = file.WriteAt(b, off)
 		end = off + int64(n)
 		if m != nil && m.covers(end) && n > 0 {

@@ -50,6 +50,7 @@ func (f *File) read(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	f.count(g, start, len(b))
 	n, err := file.Read(b)
 	end := int64(inKernel)
 	if start != inKernel && (err == nil || err == io.EOF) {
@@ -62,6 +63,7 @@ func (f *File) read(b []byte) (int, error) {
 	if g.mapping != nil {
 		f.sawRead(file, g, start, n)
 	} else if strokes > 0 && n > 0 {
+		f.visit()
 		f.missed(file, strokes)
 	}
 	if err == io.EOF {

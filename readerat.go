@@ -31,6 +31,7 @@ func (f *File) readAt(b []byte, off int64) (n int, err error) {
 		return f.readAtPrivate(file, b, off)
 	}
 	g := glimpseOf(f.mapping.Load())
+	f.count(g, max(off, 0), len(b))
 	if f.tail != nil && f.mode != WriteOnly {
 		n, err = f.tail.readAt(file, b, off)
 	} else {

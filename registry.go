@@ -361,7 +361,10 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 		collectSoon()
 	}
 	if ok {
+		counts.made.Add(1)
 		watchPressure()
+	} else if !closed.Load() {
+		counts.refused.Add(1)
 	}
 	return ok
 }
@@ -464,6 +467,7 @@ func keep(m *mapping, slot *atomic.Pointer[mapping]) {
 	m.slot = slot
 	slot.Store(m)
 	registry.mu.Unlock()
+	counts.made.Add(1)
 	watchPressure()
 }
 
@@ -585,6 +589,7 @@ func checkPressure() bool {
 			m.known.forget()
 		}
 	}
+	counts.forgotten.Add(1)
 	return true
 }
 

@@ -93,6 +93,7 @@ func (f *File) writeThrough(file *os.File, b []byte) (int, error) {
 	if f.flag&os.O_APPEND != 0 {
 		start = inKernel
 	}
+	f.count(g, start, len(b))
 	n, err := file.Write(b)
 	if err != nil && n == 0 && errors.Is(err, syscall.EINVAL) {
 		at, seekErr := file.Seek(0, io.SeekCurrent)
@@ -177,6 +178,7 @@ func (f *File) writeAtNow(b []byte, off int64) (int, error) {
 // writeAtThrough writes b at off by a system call.
 func (f *File) writeAtThrough(file *os.File, b []byte, off int64) (int, error) {
 	g := glimpseOf(f.mapping.Load())
+	f.count(g, max(off, 0), len(b))
 	n, err := file.WriteAt(b, off)
 	if err != nil && n == 0 && errors.Is(err, syscall.EINVAL) {
 		if n, err, done := f.writeHuge(file, "write", b, off); done {
