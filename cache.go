@@ -220,7 +220,7 @@ func (f *File) remap(file *os.File, asked bool) bool {
 		m.known.inherit(&old.known)
 	}
 	if !publish(m, &f.mapping, by, &f.cache.closed) {
-		m.retire()
+		m.abandon()
 		return false
 	}
 	f.settle(m)

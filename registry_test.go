@@ -379,6 +379,40 @@ func TestMappingsOfFiles(t *testing.T) {
 	}
 }
 
+// A mapping that the budget has no room for takes up no addresses, not even until the
+// garbage collector comes: there may be none left for the Go heap.
+func TestRefusedMappingIsGivenBackAtOnce(t *testing.T) {
+	noMappings(t)
+	defer SetBudget(2, 1<<40)() // one in use
+	mappedFile(t, newNamedFile(t, 100), os.O_RDONLY)
+	var mapped, given, sealed atomic.Int32
+	defer Intercept(func(name string) error {
+		switch name {
+		case "mapFile":
+			mapped.Add(1)
+		case "unmap":
+			given.Add(1)
+		case "seal":
+			sealed.Add(1)
+		}
+		return nil
+	})()
+	f, err := Open(newNamedFile(t, 100), WithMapping(MapAlways))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(make([]byte, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	if f.mapping.Load() != nil || mapped.Load() != 1 {
+		t.Fatalf("mapped %d times, in use %v", mapped.Load(), f.mapping.Load() != nil)
+	}
+	if given.Load() != 1 || sealed.Load() != 0 {
+		t.Errorf("given back %d times, made inaccessible %d times", given.Load(), sealed.Load())
+	}
+}
+
 // The budget of bytes is kept as well.
 func TestBudgetOfBytes(t *testing.T) {
 	skipWithoutMappings(t)
