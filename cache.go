@@ -24,8 +24,8 @@ type cache struct {
 
 	controls atomic.Pointer[controls] // what was asked for its memory, or nil
 
-	stored atomic.Bool  // bytes were stored through the mapping since the file was stamped
-	before atomic.Int64 // its modification time when the first of them was
+	stored atomic.Bool  // bytes were stored through the mapping, and the file is to be stamped
+	before atomic.Int64 // its modification time then: whoever sets an earlier one does so later
 	timer  atomic.Pointer[time.Timer]
 }
 
@@ -231,7 +231,7 @@ func (f *File) remap(file *os.File, asked bool) bool {
 		m.known.inherit(&old.known)
 	}
 	if !publish(m, &f.mapping, by, &f.cache.closed) {
-		m.retire()
+		m.abandon()
 		return false
 	}
 	f.settle(m)
@@ -344,6 +344,7 @@ func (f *File) stampSoon() {
 		return
 	}
 	if file, err := f.inner(); err == nil {
+		_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) }) // now too: see before
 		f.cache.before.Store(modified(file))
 	}
 	f.cache.timer.Store(time.AfterFunc(stampAfter, f.stamp))
@@ -360,7 +361,7 @@ func modified(file *os.File) int64 {
 
 // stamp moves the modification time if bytes were stored through the mapping: the
 // kernel does that for system calls only. It is best effort. A time that somebody has
-// set to the past meanwhile is left alone.
+// set to the past or the future meanwhile is left alone.
 func (f *File) stamp() {
 	if !f.cache.stored.Swap(false) {
 		return
@@ -369,7 +370,10 @@ func (f *File) stamp() {
 		timer.Stop()
 	}
 	file, err := f.inner()
-	if err != nil || modified(file) < f.cache.before.Load() {
+	if err != nil {
+		return
+	}
+	if at := modified(file); at < f.cache.before.Load() || at > time.Now().UnixNano() {
 		return
 	}
 	_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) })

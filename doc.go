@@ -128,8 +128,11 @@
 //   - Copies from and to a mapping do not move the access time, make no event for
 //     inotify and its like, and take no capabilities or setuid bits away from a file;
 //     files that have such bits when they are mapped are written by system calls.
-//   - A modification time that is set to the past right after a store stays; one that
-//     is set to any other time before Stat, Sync or Close may be moved once more.
+//   - A modification time that is set after a store stays, unless it is between the store
+//     and the present: then it may be moved to the present once more, a second later or at
+//     Stat, Flush, Sync or Close.
+//   - A file in memory cannot be sealed against writing while it is mapped (F_SEAL_WRITE of
+//     Linux is EBUSY then): use [MapNever].
 //   - A hash that is being handed mapped bytes by [File.WriteTo] when somebody cuts
 //     the file ends with a [*FaultError].
 //   - With [WithPreallocate], others see a longer file for a while.

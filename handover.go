@@ -44,11 +44,12 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 	if err != nil || !info.Mode().IsRegular() || info.Size()-f.offset.Load() < handOverFrom {
 		return 0, nil
 	}
-	if f.config.mapping == MapAuto {
-		var trusted trust
-		if control(file, func(fd uintptr) { trusted = trustOf(fd, info, f.mode) }) != nil || !trusted.mappings {
-			return 0, nil
-		}
+	var trusted trust
+	if control(file, func(fd uintptr) { trusted = trustOf(fd, info, f.mode) }) != nil {
+		return 0, nil
+	}
+	if !trusted.mappings && f.config.mapping != MapAlways || trusted.sparing && hasHoles(info) {
+		return 0, nil
 	}
 	var open window
 	defer func() { open.close() }()

@@ -239,6 +239,17 @@ func (m *mapping) retire() {
 	runtime.KeepAlive(m)
 }
 
+// abandon gives back a mapping that was not put into use, or not for long. If nobody else
+// can have seen it, its addresses are free at once: there may be few of them.
+func (m *mapping) abandon() {
+	if m.slot == nil {
+		releaseEntry(m.entry)
+		runtime.KeepAlive(m)
+		return
+	}
+	m.retire()
+}
+
 func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
 
 // While one of these runs the mapping must not be collected: memory is sealed, or

@@ -21,6 +21,7 @@ import (
 var registry struct {
 	mu      sync.Mutex
 	live    list.List           // of *entry: mappings in use, the oldest first
+	files   map[fileID]*entry   // one of those of each file; entry.next are the others
 	length  int64               // the sum of their lengths
 	count   int                 // mappings whose addresses are not given back yet, in use or not
 	bytes   int64               // the sum of their lengths
@@ -58,9 +59,11 @@ type entry struct {
 	writable bool
 	since    time.Time     // when it came into use
 	element  *list.Element // in registry.live, or nil
-	counted  bool          // in registry.count and registry.bytes
-	kept     bool          // in use until the File is closed: see keep
-	leaving  bool          // taken out of use, and soon retired
+	next     *entry        // another one in use of the same file, or nil
+	previous *entry
+	counted  bool // in registry.count and registry.bytes
+	kept     bool // in use until the File is closed: see keep
+	leaving  bool // taken out of use, and soon retired
 
 	pins  atomic.Int64       // what keeps the memory as it is; below zero when retired
 	views atomic.Int64       // pins of Views, with pinsCopies and for private mappings
@@ -206,6 +209,7 @@ func removeLive(e *entry) {
 	if e.element != nil {
 		registry.live.Remove(e.element)
 		e.element = nil
+		removeFromFile(e)
 		registry.length -= e.length
 		registry.inUse.Add(-1)
 	}
@@ -213,6 +217,34 @@ func removeLive(e *entry) {
 		e.kept = false
 		registry.inUse.Add(-1)
 	}
+}
+
+// addToFile makes e one of the mappings of its file. The caller holds registry.mu.
+func addToFile(e *entry) {
+	if registry.files == nil {
+		registry.files = make(map[fileID]*entry)
+	}
+	id := fileIDOf(e.info)
+	if e.next = registry.files[id]; e.next != nil {
+		e.next.previous = e
+	}
+	registry.files[id] = e
+}
+
+// removeFromFile undoes addToFile. The caller holds registry.mu.
+func removeFromFile(e *entry) {
+	switch {
+	case e.previous != nil:
+		e.previous.next = e.next
+	case e.next != nil:
+		registry.files[fileIDOf(e.info)] = e.next
+	default:
+		delete(registry.files, fileIDOf(e.info))
+	}
+	if e.next != nil {
+		e.next.previous = e.previous
+	}
+	e.next, e.previous = nil, nil
 }
 
 // takeOut takes the mapping of e out of use. The caller holds registry.mu, and
@@ -338,6 +370,7 @@ func publish(m *mapping, slot *atomic.Pointer[mapping], by *maker, closed *atomi
 	if ok {
 		e.info, e.counted = by.info, true
 		e.element = registry.live.PushBack(e)
+		addToFile(e)
 		registry.length += e.length
 		registry.inUse.Add(1)
 		registry.count++
@@ -514,9 +547,8 @@ func retireBeyond(info fs.FileInfo, size int64) {
 	}
 	var retired []*mapping
 	registry.mu.Lock()
-	for element := registry.live.Front(); element != nil; {
-		e := element.Value.(*entry)
-		element = element.Next()
+	for e, next := registry.files[fileIDOf(info)], (*entry)(nil); e != nil; e = next {
+		next = e.next
 		if !os.SameFile(e.info, info) {
 			continue
 		}

@@ -281,6 +281,138 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// Cutting a file costs the same however many others are mapped.
+func TestCutAmongMany(t *testing.T) {
+	dir := t.TempDir()
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fileIDOf(info) == (fileID{}) {
+		t.Skip("files cannot be told apart here without comparing them")
+	}
+	noMappings(t)
+	defer SetBudget(1<<16, 1<<40)()
+	mapOne := func(i int) {
+		name := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.WriteFile(name, []byte("something"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		mappedFile(t, name, os.O_RDONLY)
+	}
+	shortest := func() (least time.Duration) {
+		least = time.Hour
+		for range 1000 {
+			start := time.Now()
+			for range 10 {
+				if err := cut(5, info, func() error { return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			least = min(least, time.Since(start))
+		}
+		return least
+	}
+	mapOne(0)
+	alone := shortest()
+	const many = 400
+	for i := range many {
+		mapOne(i + 1)
+	}
+	if live, _ := Mappings(); live < many {
+		t.Fatalf("%d mappings in use, want %d", live, many)
+	}
+	if among := shortest(); among > 5*alone {
+		t.Errorf("%v with one mapped file, %v with %d", alone, among, many)
+	}
+}
+
+// Several mappings of one file, and of others, come and go in any order.
+func TestMappingsOfFiles(t *testing.T) {
+	noMappings(t)
+	names := []string{newNamedFile(t, pageSize), newNamedFile(t, pageSize)}
+	files := make([]*File, 12)
+	for i := range files {
+		files[i] = mappedFile(t, names[i%2], os.O_RDWR)
+	}
+	check := func() {
+		t.Helper()
+		registry.mu.Lock()
+		defer registry.mu.Unlock()
+		n := 0
+		for _, e := range registry.files {
+			for before := (*entry)(nil); e != nil; before, e = e, e.next {
+				if e.previous != before || e.element == nil {
+					t.Fatal("the chain of a file is broken")
+				}
+				n++
+			}
+		}
+		if n != registry.live.Len() {
+			t.Fatalf("%d mappings of files, %d in use", n, registry.live.Len())
+		}
+	}
+	check()
+	for _, i := range []int{4, 0, 10, 3, 11, 1} { // in the middle, at the ends
+		if err := files[i].Close(); err != nil {
+			t.Fatal(err)
+		}
+		check()
+	}
+	if err := files[2].Truncate(10); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	for _, i := range []int{2, 5, 6, 7, 8, 9} {
+		if mapped := files[i].mapping.Load() != nil; mapped != (i%2 != 0) {
+			t.Errorf("file %d: mapped %v after one of the first file was cut", i, mapped)
+		}
+		if err := files[i].Close(); err != nil {
+			t.Fatal(err)
+		}
+		check()
+	}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	if len(registry.files) != 0 {
+		t.Errorf("%d files are left in the registry", len(registry.files))
+	}
+}
+
+// A mapping that the budget has no room for takes up no addresses, not even until the
+// garbage collector comes: there may be none left for the Go heap.
+func TestRefusedMappingIsGivenBackAtOnce(t *testing.T) {
+	noMappings(t)
+	defer SetBudget(2, 1<<40)() // one in use
+	mappedFile(t, newNamedFile(t, 100), os.O_RDONLY)
+	var mapped, given, sealed atomic.Int32
+	defer Intercept(func(name string) error {
+		switch name {
+		case "mapFile":
+			mapped.Add(1)
+		case "unmap":
+			given.Add(1)
+		case "seal":
+			sealed.Add(1)
+		}
+		return nil
+	})()
+	f, err := Open(newNamedFile(t, 100), WithMapping(MapAlways))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(make([]byte, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	if f.mapping.Load() != nil || mapped.Load() != 1 {
+		t.Fatalf("mapped %d times, in use %v", mapped.Load(), f.mapping.Load() != nil)
+	}
+	if given.Load() != 1 || sealed.Load() != 0 {
+		t.Errorf("given back %d times, made inaccessible %d times", given.Load(), sealed.Load())
+	}
+}
+
 // The budget of bytes is kept as well.
 func TestBudgetOfBytes(t *testing.T) {
 	skipWithoutMappings(t)

@@ -274,6 +274,33 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// Holes of a file in memory take up none when the file is copied to a hash: a file longer
+// than all memory there is can be hashed. Reading them through a mapping would fill them.
+func TestHandOverLeavesHoles(t *testing.T) {
+	const size, disk = 8 << 20, 4 << 20
+	for _, way := range streamWays {
+		t.Run(strings.ReplaceAll(way.name, " ", "_"), func(t *testing.T) {
+			name := filepath.Join(smallDisk(t, disk), "source")
+			if err := os.WriteFile(name, []byte("something"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(name, size); err != nil {
+				t.Fatal(err)
+			}
+			before := blocksOf(t, name)
+			f, err := way.open(name, os.O_RDONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			mustCopy(t, crc32.NewIEEE(), f, size)
+			if after := blocksOf(t, name); after != before {
+				t.Errorf("%d blocks before, %d after", before, after)
+			}
+		})
+	}
+}
+
 func minorFaults(t *testing.T) int64 {
 	t.Helper()
 	var usage unix.Rusage

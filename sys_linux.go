@@ -227,6 +227,12 @@ func populateRead(address, length uintptr) error {
 	return unix.Madvise(bytesAt(address, length), unix.MADV_POPULATE_READ)
 }
 
+// hasHoles reports whether some of the file takes up no space.
+func hasHoles(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int64(stat.Blocks) < (info.Size()+511)/512
+}
+
 // mapWindow maps a piece of the file for reading.
 func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
 	return unix.MmapPtr(int(fd), off, nil, length, unix.PROT_READ, unix.MAP_SHARED)

@@ -4,6 +4,7 @@ package mmapio
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"unsafe"
 )
@@ -24,6 +25,8 @@ func allocate(file *os.File, off, length int64) error { return errors.ErrUnsuppo
 var errPopulateFault error
 
 func populateRead(address, length uintptr) error { return errors.ErrUnsupported }
+
+func hasHoles(info fs.FileInfo) bool { return false }
 
 func mapWindow(fd uintptr, off int64, length uintptr) (unsafe.Pointer, error) {
 	return nil, errors.ErrUnsupported

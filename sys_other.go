@@ -46,6 +46,11 @@ func stamp(fd uintptr) error { return errors.ErrUnsupported }
 
 func writeBack(address, length uintptr, wait bool) error { return errors.ErrUnsupported }
 
+// fileID is the same for all files: what identifies one only os knows.
+type fileID struct{}
+
+func fileIDOf(info fs.FileInfo) fileID { return fileID{} }
+
 func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
 
 // errMapped: a file can be cut while it is mapped.

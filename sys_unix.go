@@ -107,6 +107,16 @@ func flagsOf(fd uintptr) int {
 	return flags
 }
 
+// fileID is the same for all handles of a file. Other files may have the same one.
+type fileID struct{ device, inode uint64 }
+
+func fileIDOf(info fs.FileInfo) (id fileID) {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		id = fileID{uint64(stat.Dev), uint64(stat.Ino)}
+	}
+	return id
+}
+
 // addressLimits returns how many mappings and how many bytes of address space the
 // process may have, beside those it has.
 func addressLimits() (mappings int, bytes int64) {

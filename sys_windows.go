@@ -94,6 +94,11 @@ func writeBack(address, length uintptr, _ bool) error {
 	return windows.FlushViewOfFile(address, length)
 }
 
+// fileID is the same for all files: what identifies one only os knows.
+type fileID struct{}
+
+func fileIDOf(info fs.FileInfo) fileID { return fileID{} }
+
 func addressLimits() (mappings int, bytes int64) { return defaultMappings, defaultAddressSpace }
 
 // errMapped is the error of cutting a file that is mapped.
