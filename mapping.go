@@ -3,6 +3,7 @@ package mmapio
 import (
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 	"weak"
@@ -72,6 +73,10 @@ func (m *mapping) holds(off int64, n int) bool {
 	return n > 0 && off >= 0 && off <= m.extent.Load()-int64(n) && m.known.has(uint64(off), uint64(n))
 }
 
+// longestCopy is how much is copied at once: the Go scheduler cannot interrupt a copy, so
+// that everything that stops the world, such as the garbage collector, waits for its end.
+const longestCopy = 256 << 10
+
 // load copies len(b) bytes at off to b, if the mapping holds them. It reports
 // whether it did; if not, b may have been overwritten in part.
 //
@@ -84,8 +89,8 @@ func (m *mapping) load(b []byte, off int64) (ok bool) {
 		return false
 	}
 	first, last := from>>granuleShift, (to-1)>>granuleShift
-	if m.known.granules[first/32].Load()&(1<<(first%32)) == 0 || first != last && !m.known.hasAll(first, last) {
-		return false
+	if m.known.granules[first/32].Load()&(1<<(first%32)) == 0 || first != last && (to-from > longestCopy || !m.known.hasAll(first, last)) {
+		return to-from > longestCopy && m.loadLong(b, off)
 	}
 	if pinsCopies && !m.pin() {
 		return false
@@ -102,11 +107,34 @@ func (m *mapping) load(b []byte, off int64) (ok bool) {
 	return true
 }
 
+// loadLong is load for what is copied in pieces.
+func (m *mapping) loadLong(b []byte, off int64) bool {
+	if !m.holds(off, len(b)) {
+		return false
+	}
+	for piece := range slices.Chunk(b, longestCopy) {
+		if !m.load(piece, off) {
+			return false
+		}
+		off += int64(len(piece))
+	}
+	return true
+}
+
 // copyIn copies b to off, where there must be room for it inside the window. It
 // reports whether it did; if not, a part may have been stored.
 func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
 	if !m.covers(off + int64(len(b))) {
 		return false
+	}
+	if len(b) > longestCopy {
+		for piece := range slices.Chunk(b, longestCopy) {
+			if !m.copyIn(piece, off) {
+				return false
+			}
+			off += int64(len(piece))
+		}
+		return true
 	}
 	if pinsCopies && !m.pin() {
 		return false

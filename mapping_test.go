@@ -1,6 +1,7 @@
 package mmapio
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -8,6 +9,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -88,6 +92,83 @@ func TestMappingLoads(t *testing.T) {
 		t.Errorf("loaded %v across the page border", b)
 	}
 	runtime.KeepAlive(m)
+}
+
+// What is copied in pieces arrives whole, or not at all.
+func TestLongCopies(t *testing.T) {
+	const size = 3*longestCopy + 100
+	m, file := mapped(t, size, true)
+	b := make([]byte, 2*longestCopy+50)
+	if m.load(b, 7) {
+		t.Error("loaded what is not known to be in memory")
+	}
+	m.known.learn(0, size)
+	want := make([]byte, len(b))
+	for _, n := range []int{longestCopy, longestCopy + 1, 2 * longestCopy, len(b)} {
+		clear(b)
+		if _, err := file.ReadAt(want[:n], 7); err != nil {
+			t.Fatal(err)
+		}
+		if !m.load(b[:n], 7) || !bytes.Equal(b[:n], want[:n]) {
+			t.Errorf("%d bytes were not loaded, or others were", n)
+		}
+		for i := range want[:n] {
+			want[i] = byte(3*i + n)
+		}
+		if !m.copyIn(want[:n], 9) {
+			t.Errorf("%d bytes were not stored", n)
+		}
+		if _, err := file.ReadAt(b[:n], 9); err != nil || !bytes.Equal(b[:n], want[:n]) {
+			t.Errorf("after %d bytes were stored the file has others, %v", n, err)
+		}
+	}
+	if m.load(b, size-int64(len(b))+1) || m.load(b, -1) || m.copyIn(b, int64(len(m.data)-len(b)+1)) {
+		t.Error("copied beyond the file")
+	}
+	m.retire()
+	if m.load(b, 0) || m.copyIn(b, 0) {
+		t.Error("copied from or to a retired mapping")
+	}
+}
+
+// Nobody waits for the end of a long copy who stops the world, as the collector does.
+func TestLongCopiesCanBeInterrupted(t *testing.T) {
+	if testing.Short() || runtime.GOMAXPROCS(0) < 2 {
+		t.Skip("a matter of time: not when short, or on one processor")
+	}
+	const size = 64 << 20
+	m, _ := mapped(t, size, false)
+	m.known.learn(0, size)
+	b := make([]byte, size)
+	least := time.Hour
+	for range 5 {
+		start := time.Now()
+		if !m.load(b, 0) {
+			t.Fatal("not loaded")
+		}
+		least = min(least, time.Since(start))
+	}
+	var over atomic.Bool
+	var copying sync.WaitGroup
+	copying.Go(func() {
+		for !over.Load() {
+			m.load(b, 0)
+		}
+	})
+	waits := make([]time.Duration, 51)
+	for i := range waits {
+		start := time.Now()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats) // stops the world
+		waits[i] = time.Since(start)
+		time.Sleep(time.Duration(i) * 100 * time.Microsecond) // the copy is somewhere else then
+	}
+	over.Store(true)
+	copying.Wait()
+	slices.Sort(waits)
+	if median := waits[len(waits)/2]; median > least/8 {
+		t.Errorf("waited %v in the median, of a copy that takes %v", median, least)
+	}
 }
 
 // What was retired gives nothing away and takes nothing.
