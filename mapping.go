@@ -107,9 +107,12 @@ func (m *mapping) load(b []byte, off int64) (ok bool) {
 	return true
 }
 
+// longestRead is the most that os.File reads in one go: longer ones are left to it.
+const longestRead = 1 << 30
+
 // loadLong is load for what is copied in pieces.
 func (m *mapping) loadLong(b []byte, off int64) bool {
-	if !m.holds(off, len(b)) {
+	if len(b) > longestRead || !m.holds(off, len(b)) {
 		return false
 	}
 	for piece := range slices.Chunk(b, longestCopy) {
