@@ -33,30 +33,32 @@ func (c *content) drop() {
 }
 
 // read reads the file of that name, which is to be the one that s was seen of, and
-// calls changed for each extent that is not as it was, until that returns false.
-// If it was another file, the error is errMoved.
-func (c *content) read(ctx context.Context, name string, s *state, changed func(off, n int64) bool) error {
+// returns the extents that are not as they were, in order, with an error those that were
+// found before it. If it was another file, the error is errMoved.
+//
+// It does not tell of them itself: the receiver may take its time, and others want to read.
+func (c *content) read(ctx context.Context, name string, s *state) (found []extent, err error) {
 	select {
 	case readings <- struct{}{}:
 		defer func() { <-readings }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	file, err := openToRead(name)
 	if err != nil {
 		if missing, lookErr := look(name); lookErr == nil && !missing.exists {
-			return errMoved
+			return nil, errMoved
 		}
-		return err
+		return nil, err
 	}
 	defer file.Close()
 	opened, err := statFile(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	opened.exists = true
 	if !opened.isSame(s) {
-		return errMoved
+		return nil, errMoved
 	}
 
 	blockSize := int64(c.blockSize)
@@ -68,10 +70,10 @@ func (c *content) read(ctx context.Context, name string, s *state, changed func(
 	zero := buffer[:blockSize]
 	clear(zero)
 	zeroHash := maphash.Bytes(seed, zero)
-	var found extent
+	c.covered = min(c.covered, size)
 	for off := int64(0); off < size; {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return found, ctx.Err()
 		}
 		piece := buffer[:min(int64(len(buffer)), size-off)]
 		hole := from.isHole(off, int64(len(piece)))
@@ -85,7 +87,7 @@ func (c *content) read(ctx context.Context, name string, s *state, changed func(
 				size = off + int64(n)
 				piece = piece[:n]
 			} else if err != nil {
-				return err
+				return found, err
 			}
 		}
 		for len(piece) > 0 {
@@ -95,19 +97,16 @@ func (c *content) read(ctx context.Context, name string, s *state, changed func(
 			if !hole || int64(len(block)) != blockSize {
 				hash = maphash.Bytes(seed, block)
 			}
-			if at := c.learn(off, block, hash); at >= 0 && !found.extend(at, off+int64(len(block)), changed) {
-				return context.Canceled
+			if at := c.learn(off, block, hash); at >= 0 {
+				found = extend(found, at, off+int64(len(block)))
 			}
 			off += int64(len(block))
 			c.covered = max(c.covered, off)
 		}
 	}
-	if !found.tell(changed) {
-		return context.Canceled
-	}
 	c.hashes = c.hashes[:(size+blockSize-1)/blockSize]
 	c.covered = size
-	return nil
+	return found, nil
 }
 
 // learn takes the block at off in, which has that hash. It returns where it begins to
@@ -130,25 +129,28 @@ func (c *content) learn(off int64, block []byte, hash uint64) int64 {
 	return off
 }
 
-// extent is neighbouring blocks that have changed, and have not been told yet.
+// extent is neighbouring blocks that have changed.
 type extent struct{ from, to int64 }
 
-func (e *extent) extend(from, to int64, changed func(off, n int64) bool) bool {
-	if e.to == from && e.to != e.from {
-		e.to = to
-		return true
+// extend adds a block to extents, the last of which may end where it begins.
+func extend(extents []extent, from, to int64) []extent {
+	if last := len(extents) - 1; last >= 0 && extents[last].to == from {
+		extents[last].to = to
+		return extents
 	}
-	ok := e.tell(changed)
-	*e = extent{from, to}
-	return ok
+	return append(extents, extent{from, to})
 }
 
-func (e *extent) tell(changed func(off, n int64) bool) bool {
-	return e.to == e.from || changed(e.from, e.to-e.from)
-}
+// readFails is set by tests, to fail in place of the system.
+var readFails func(off int64) error
 
 // readFull reads until b is full. The error is io.EOF when the file ends before.
 func readFull(from *reader, b []byte, off int64) (int, error) {
+	if readFails != nil {
+		if err := readFails(off); err != nil {
+			return 0, err
+		}
+	}
 	done := 0
 	for done < len(b) {
 		n, err := from.read(b[done:], off+int64(done))

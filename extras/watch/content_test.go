@@ -2,13 +2,17 @@ package watch_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 
 	"github.com/mmapio/mmapio/extras/watch"
 )
@@ -169,5 +173,69 @@ func TestWatchManyExtents(t *testing.T) {
 		if event := nextChange(t, w); event.Kind != watch.Modified || event.Offset != int64(2*i*64) || event.Len != 64 {
 			t.Fatalf("event %d is %v", i, event)
 		}
+	}
+}
+
+// TestWatchReadFails: a block that cannot be read is no reason to keep back what was found
+// before it, also when it is known that it cannot be read; what is behind it is told once
+// it can be.
+func TestWatchReadFails(t *testing.T) {
+	const bad = 256 << 10 // what is read at once
+	name := filepath.Join(folder(t), "file")
+	write(t, name, strings.Repeat("x", 3*bad))
+	broken := errors.New("broken")
+	var failing atomic.Bool
+	defer watch.FailReads(func(off int64) error {
+		if failing.Load() && off == bad {
+			return broken
+		}
+		return nil
+	})()
+	w := begin(t, name, watch.WithPolling(), watch.WithInterval(1000*time.Hour), watch.WithContent(4096, 1000*time.Hour), watch.WithQuiet(0))
+	defer w.Close()
+	failing.Store(true)
+	change := func(text string) { // one change, whatever the machine is busy with
+		t.Helper()
+		for _, off := range []int64{0, bad - 1, 2*bad - 1, 2 * bad} {
+			writeAt(t, name, off, text)
+		}
+		w.Tell(fsnotify.Write)
+	}
+	want := func(events ...string) {
+		t.Helper()
+		for _, want := range events {
+			if event := nextChange(t, w); !strings.HasPrefix(event.String(), want) {
+				t.Fatalf("%v, want %s", event, want)
+			}
+		}
+	}
+	change("1")
+	want("modified 0+4096 ", "modified 258048+4096 ", "overflow ")
+	change("2")
+	want("modified 0+4096 ", "modified 258048+4096 ")
+	failing.Store(false)
+	change("3")
+	want("modified 0+4096 ", "modified 258048+4096 ", "modified 520192+8192 ")
+}
+
+// TestWatchManyReceivers: nobody waits for the receivers of others. More files than are
+// read at the same time have changed, and the last one is received first.
+func TestWatchManyReceivers(t *testing.T) {
+	dir := folder(t)
+	var watches []*watch.Watch
+	for i := range 12 {
+		name := filepath.Join(dir, fmt.Sprint(i))
+		write(t, name, "text of the file")
+		watches = append(watches, begin(t, name, contentOptions(64)...))
+	}
+	for _, w := range watches {
+		writeAt(t, w.Name(), 0, "TEXT")
+	}
+	for i := len(watches) - 1; i >= 0; i-- {
+		if event := nextChange(t, watches[i]); event.Kind != watch.Modified || event.Len != 16 {
+			t.Fatalf("file %d: %v", i, event)
+		}
+		// Nor does who begins to watch.
+		begin(t, watches[i].Name(), contentOptions(64)...)
 	}
 }

@@ -49,3 +49,10 @@ func Spots() int {
 
 // Tell does what the hub does when there is an event.
 func (w *Watch) Tell(op fsnotify.Op) { w.tell(signal(op)) }
+
+// FailReads makes reading for a comparison fail, where fails says so, until restore is
+// called. It is for tests that run alone.
+func FailReads(fails func(off int64) error) (restore func()) {
+	readFails = fails
+	return func() { readFails = nil }
+}

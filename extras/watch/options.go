@@ -97,6 +97,10 @@ func WithPolling() Option {
 // file that the process may neither write nor owns, mincore says nothing, and they stay.
 // Elsewhere the system decides. Holes are not read on ext4, XFS, Btrfs and tmpfs.
 //
+// What has changed is told when the file has been read, and takes up to 8 bytes more for each
+// block until it is received. When a part cannot be read, what was found before it is told,
+// and then an [Overflow].
+//
 // A blockSize of 0 means 64 KiB, and an interval of 0 a second. A blockSize below 64 or
 // above 1 MiB is an error, and so is a negative interval.
 func WithContent(blockSize int, interval time.Duration) Option {

@@ -198,7 +198,7 @@ func (w *Watch) begin(ctx context.Context, info fs.FileInfo) error {
 	}
 	w.state = s
 	if w.config.blockSize != 0 && s.exists && s.regular {
-		if err := w.content.read(ctx, w.name, &s, func(off, n int64) bool { return true }); err != nil {
+		if _, err := w.content.read(ctx, w.name, &s); err != nil {
 			return err
 		}
 	}
@@ -464,7 +464,7 @@ func (w *Watch) compare(ctx context.Context, signals signal, scan bool) bool {
 		w.renewIfMissed()
 		var err error
 		if w.config.blockSize != 0 && now.regular {
-			err = w.content.read(ctx, w.name, &now, func(off, n int64) bool { return true })
+			_, err = w.content.read(ctx, w.name, &now)
 		}
 		if !w.send(ctx, Event{Kind: Replaced, Size: now.size}) {
 			return false
@@ -491,15 +491,16 @@ func (w *Watch) compare(ctx context.Context, signals signal, scan bool) bool {
 			return false
 		}
 	case (modified || scan) && now.regular:
-		found := now.size != old.size
-		err := w.content.read(ctx, w.name, &now, func(off, n int64) bool {
-			found = true
-			return w.send(ctx, Event{Kind: Modified, Offset: off, Len: n, Size: now.size})
-		})
+		found, err := w.content.read(ctx, w.name, &now)
+		for _, e := range found {
+			if !w.send(ctx, Event{Kind: Modified, Offset: e.from, Len: e.to - e.from, Size: now.size}) {
+				return false
+			}
+		}
 		if err != nil {
 			return w.failed(ctx, err)
 		}
-		metadata = metadata || modified && !found && !now.equal(&old)
+		metadata = metadata || modified && len(found) == 0 && now.size == old.size && !now.equal(&old)
 	}
 	w.failing = false
 	return !metadata || w.send(ctx, Event{Kind: Metadata, Size: now.size})
