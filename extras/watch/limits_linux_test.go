@@ -185,3 +185,36 @@ func TestWatchRemote(t *testing.T) {
 		t.Errorf("%v, %v", w.Mode(), w.Fallback())
 	}
 }
+
+// TestWatchRemoteReplaced: when the name leads to a file system that has events, they are
+// used, and the other way round.
+func TestWatchRemoteReplaced(t *testing.T) {
+	dir := folder(t)
+	name := filepath.Join(dir, "file")
+	lead := func(target string) {
+		must(t, os.Symlink(target, name+".new"))
+		rename(t, name+".new", name)
+	}
+	write(t, filepath.Join(dir, "local"), "text")
+	lead("/proc/self/status")
+	w := begin(t, name, watch.WithInterval(time.Millisecond))
+	if w.Mode() != watch.Polling || w.Fallback() == nil {
+		t.Fatalf("%v, %v", w.Mode(), w.Fallback())
+	}
+	wait := func(kind watch.Kind) { // times of files of the kernel change as they like
+		for next(t, w).Kind != kind {
+		}
+	}
+	lead("local")
+	wait(replaced)
+	if w.Mode() != watch.Events || w.Fallback() != nil {
+		t.Fatalf("%v, %v", w.Mode(), w.Fallback())
+	}
+	appendTo(t, filepath.Join(dir, "local"), "more")
+	expect(t, w, resized, modified)
+	lead("/proc/self/status")
+	wait(replaced)
+	if w.Mode() != watch.Polling || w.Fallback() == nil {
+		t.Fatalf("%v, %v", w.Mode(), w.Fallback())
+	}
+}

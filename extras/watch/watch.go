@@ -24,7 +24,9 @@ var retryInterval = 10 * time.Second
 
 // Target is an open file: an *mmapio.File, an *os.File, or another that stands for one
 // of the operating system. Of a file behind a wrapper that shows another
-// name than the operating system's, give the file inside.
+// name than the operating system's, as those of afero.BasePathFs, give the file inside: see
+// Find of package extras. One that has a name of its own, see mmapio.WithName, is found by
+// that of its OSFile.
 type Target interface {
 	Name() string
 	Stat() (fs.FileInfo, error)
@@ -38,7 +40,7 @@ type Watch struct {
 	Events <-chan Event
 
 	name   string // absolute
-	shown  string // as given
+	shown  string // as given, or as the file shows it
 	config config
 	out    chan Event
 	call   func(Event)
@@ -71,7 +73,7 @@ type status struct {
 
 // File watches the file that f has open, by its name, and sends on [Watch.Events].
 // f itself is used at the start only and may be closed afterwards; its position stays. If its name belongs to
-// another file by then, the first event says so.
+// another file by then, the first event says so. Events have the name that f shows.
 //
 // The file must be a regular one of the operating system. Errors are of type
 // [*fs.PathError], [os.ErrInvalid] for a nil f, and the error of ctx; an Option
@@ -93,7 +95,7 @@ func FileFunc(ctx context.Context, f Target, fn func(Event), options ...Option) 
 
 // Path watches as [File] does the file of that name, which must exist.
 func Path(ctx context.Context, name string, options ...Option) (*Watch, error) {
-	return start(ctx, name, nil, nil, options)
+	return start(ctx, name, name, nil, nil, options)
 }
 
 // PathFunc watches as [FileFunc] does the file of that name, which must exist.
@@ -101,7 +103,7 @@ func PathFunc(ctx context.Context, name string, fn func(Event), options ...Optio
 	if fn == nil {
 		return nil, &fs.PathError{Op: "watch", Path: name, Err: os.ErrInvalid}
 	}
-	return start(ctx, name, nil, fn, options)
+	return start(ctx, name, name, nil, fn, options)
 }
 
 func nameOf(f Target) string {
@@ -122,7 +124,24 @@ func watchFile(ctx context.Context, f Target, fn func(Event), options []Option) 
 	if info.Sys() == nil {
 		return nil, &fs.PathError{Op: "watch", Path: f.Name(), Err: errNotOfSystem}
 	}
-	return start(ctx, f.Name(), info, fn, options)
+	return start(ctx, f.Name(), nameInSystem(f, info), info, fn, options)
+}
+
+// nameInSystem returns the name by which the system knows f. The os.File inside is asked
+// where f shows another one, and only there: to hand it out costs f something.
+func nameInSystem(f Target, info fs.FileInfo) string {
+	name := f.Name()
+	outer, ok := f.(interface{ OSFile() *os.File })
+	if !ok {
+		return name
+	}
+	if now, err := os.Stat(name); err == nil && os.SameFile(info, now) {
+		return name
+	}
+	if inner := outer.OSFile(); inner != nil {
+		return inner.Name()
+	}
+	return name
 }
 
 var (
@@ -130,10 +149,11 @@ var (
 	errNotRegular  = fmt.Errorf("not a regular file: %w", errors.ErrUnsupported)
 )
 
-// start begins to watch a name. info is of the open file, if there is one.
-func start(ctx context.Context, name string, info fs.FileInfo, fn func(Event), options []Option) (*Watch, error) {
+// start begins to watch a name, which is shown as another one. info is of the open file, if
+// there is one.
+func start(ctx context.Context, shown, name string, info fs.FileInfo, fn func(Event), options []Option) (*Watch, error) {
 	fail := func(err error) (*Watch, error) {
-		return nil, &fs.PathError{Op: "watch", Path: name, Err: err}
+		return nil, &fs.PathError{Op: "watch", Path: shown, Err: err}
 	}
 	config, err := newConfig(options)
 	if err != nil {
@@ -147,7 +167,7 @@ func start(ctx context.Context, name string, info fs.FileInfo, fn func(Event), o
 		return fail(err)
 	}
 	w := &Watch{
-		name: absolute, shown: name, config: config, call: fn,
+		name: absolute, shown: shown, config: config, call: fn,
 		done: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	w.content.blockSize = config.blockSize
@@ -227,7 +247,7 @@ func (w *Watch) Done() <-chan struct{} {
 	return w.done
 }
 
-// Name returns the name of the file as it was given.
+// Name returns the name of the file as it was given, or as the open file shows it.
 func (w *Watch) Name() string {
 	return w.shown
 }
@@ -457,11 +477,11 @@ func (w *Watch) compare(ctx context.Context, signals signal, scan bool) bool {
 	case !now.exists:
 		w.failing = false
 		w.content.drop()
-		w.renewIfMissed()
+		w.armAnew()
 		return w.send(ctx, Event{Kind: Removed, Size: -1})
 	case !old.exists || !now.isSame(&old) || isRecreated(&now, signals):
 		w.content.drop()
-		w.renewIfMissed()
+		w.armAnew()
 		var err error
 		if w.config.blockSize != 0 && now.regular {
 			_, err = w.content.read(ctx, w.name, &now)
@@ -512,9 +532,15 @@ func isRecreated(now *state, signals signal) bool {
 	return now.birth == 0 && signals&signalRemove != 0 && signals&signalCreate != 0
 }
 
-// renewIfMissed makes fsnotify watch anew what it should have told of.
-func (w *Watch) renewIfMissed() {
-	if w.unexpected && w.Mode() == Events {
+// armAnew makes fsnotify watch anew what it should have told of. Where another file has
+// taken the name, there may be events now that there were none of.
+func (w *Watch) armAnew() {
+	switch {
+	case w.Mode() == Polling:
+		if w.arm(); w.Mode() == Events {
+			w.tell(signalPath) // look again: the last look was before
+		}
+	case w.unexpected:
 		shared.renew(w.holds)
 		w.arm()
 	}
