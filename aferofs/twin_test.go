@@ -208,6 +208,8 @@ func describeFile(f afero.File, err error, dir string) string {
 	if info != nil && !info.IsDir() {
 		n, err = f.Write([]byte("new"))
 		text += fmt.Sprintf(", Write %d %s", n, describe(err, dir))
+		position, err := f.Seek(0, io.SeekCurrent) // behind what was there, if it was appended
+		text += fmt.Sprintf(", position %d %s", position, describe(err, dir))
 		n, err = f.WriteAt([]byte("N"), 0)
 		text += fmt.Sprintf(", WriteAt %d %s", n, describe(err, dir))
 		text += ", Truncate " + describe(f.Truncate(9), dir)

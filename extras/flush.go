@@ -13,9 +13,15 @@ type Flusher interface {
 	FlushRange(off, n int64) error
 }
 
+// AsyncFlusher is what can begin to be made durable: see [mmapio.File.FlushAsync].
+type AsyncFlusher interface {
+	FlushAsync() error
+}
+
 var (
-	_ Flusher = (*mmapio.File)(nil)
-	_ Flusher = (*mmapio.View)(nil)
+	_ Flusher      = (*mmapio.File)(nil)
+	_ Flusher      = (*mmapio.View)(nil)
+	_ AsyncFlusher = (*mmapio.File)(nil)
 )
 
 // Flush makes what was written to file durable. It flushes file if that is a [Flusher], or
@@ -28,6 +34,16 @@ func Flush(file any) error { return flush(file, Flusher.Flush) }
 // whole.
 func FlushRange(file any, off, n int64) error {
 	return flush(file, func(f Flusher) error { return f.FlushRange(off, n) })
+}
+
+// FlushAsync has the system begin to write out what was written to file, if that is an
+// [AsyncFlusher] or wraps one, and is [errors.ErrUnsupported] otherwise. Nothing is promised.
+func FlushAsync(file any) error {
+	f, err := find[AsyncFlusher](file, "cannot be written out in the background")
+	if err != nil {
+		return err
+	}
+	return f.FlushAsync()
 }
 
 func flush(file any, do func(Flusher) error) error {

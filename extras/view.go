@@ -41,3 +41,23 @@ func Chunks(file any, size int) (*mmapio.Chunks, error) {
 	}
 	return f.Chunks(size), nil
 }
+
+// Pages returns the pieces of file that are as long as a page of memory: see [Chunks].
+func Pages(file any) (*mmapio.Chunks, error) {
+	f, err := find[Chunker](file, "has no chunks")
+	if err != nil {
+		return nil, err
+	}
+	return f.Pages(), nil
+}
+
+// UpdateChunks calls update with every piece of file, which update may store to, if file is a
+// [Chunker] or wraps one, and is [errors.ErrUnsupported] otherwise. Other errors are those of
+// [mmapio.File.UpdateChunks].
+func UpdateChunks(file any, size int, update func(off int64, chunk []byte) error) error {
+	f, err := find[Chunker](file, "has no chunks")
+	if err != nil {
+		return err
+	}
+	return f.UpdateChunks(size, update)
+}
