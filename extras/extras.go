@@ -29,6 +29,9 @@ import (
 // [*os.File]. Of the two files of a UnionFile it is the layer that counts where there is
 // one, because that is what is read and written.
 //
+// An [*afero.RegexpFile] does not show what it wraps, so nothing is found in it: ask for the
+// file of the file system below.
+//
 // A T that is a nil pointer is found as well; its methods say what they think of that.
 func Find[T any](file any) (found T, ok bool) {
 	for range deepest {

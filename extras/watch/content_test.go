@@ -204,7 +204,7 @@ func TestWatchReadFails(t *testing.T) {
 	want := func(events ...string) {
 		t.Helper()
 		for _, want := range events {
-			if event := nextChange(t, w); !strings.HasPrefix(event.String(), want) {
+			if event := next(t, w); !strings.HasPrefix(event.String(), want) {
 				t.Fatalf("%v, want %s", event, want)
 			}
 		}

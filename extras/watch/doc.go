@@ -32,7 +32,8 @@
 // is replaced and removed again meanwhile is Removed, and one that is removed and put
 // back is [Replaced]. What the system could not tell is an [Overflow].
 //
-// Nothing that happens after a watch has begun is left out. What was written just before may
+// Nothing that happens after a watch has begun is left out, but for what polling cannot see:
+// see below. What was written just before may
 // be told too, and once more what was told already: an event says that something was
 // written, not when.
 //
@@ -54,8 +55,11 @@
 // a hard link in another folder where the system has no watch for files, times that
 // the system moves on its own.
 //
-// Polling tells the same as events with one exception: setting the modification time
-// looks like writing, and is Modified, unless the content is compared.
+// Polling tells the same as events with two exceptions, unless the content is compared.
+// Setting the modification time looks like writing, and is Modified. And a write that leaves
+// the size as it is, so soon after the file was looked at that the file system has no other
+// time for it, is not seen: that is up to two seconds on FAT, some milliseconds on Linux
+// before 6.13, and whatever the server has on a remote file system.
 //
 // # Platforms
 //
