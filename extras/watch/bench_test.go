@@ -10,27 +10,38 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mmapio/mmapio"
 	"github.com/mmapio/mmapio/extras/watch"
 )
 
 // BenchmarkLatency measures from a write to its event at the receiver: the median, and what
-// one in a hundred exceeds. Run it with -benchtime 200x.
+// one in a hundred exceeds; of a store through a mapping, until its extent is told. Run it with
+// -benchtime 200x.
 func BenchmarkLatency(b *testing.B) {
 	for _, mode := range []struct {
 		name    string
+		store   bool // through a mapping, which makes no event
 		options []watch.Option
 	}{
-		{"events/quiet=0", []watch.Option{watch.WithQuiet(0)}},
-		{"events/quiet=default", nil},
-		{"polling=100ms/quiet=0", []watch.Option{watch.WithPolling(), watch.WithInterval(100 * time.Millisecond), watch.WithQuiet(0)}},
-		{"polling=100ms/quiet=default", []watch.Option{watch.WithPolling(), watch.WithInterval(100 * time.Millisecond)}},
+		{"events/quiet=0", false, []watch.Option{watch.WithQuiet(0)}},
+		{"events/quiet=default", false, nil},
+		{"polling=100ms/quiet=0", false, []watch.Option{watch.WithPolling(), watch.WithInterval(100 * time.Millisecond), watch.WithQuiet(0)}},
+		{"polling=100ms/quiet=default", false, []watch.Option{watch.WithPolling(), watch.WithInterval(100 * time.Millisecond)}},
+		{"content=100ms/write", false, []watch.Option{watch.WithContent(4096, 100*time.Millisecond)}},
+		{"content=100ms/store", true, []watch.Option{watch.WithContent(4096, 100*time.Millisecond)}},
 	} {
 		b.Run(mode.name, func(b *testing.B) {
 			name := filepath.Join(folder(b), "file")
-			write(b, name, "text")
-			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			write(b, name, strings.Repeat("x", 1<<20))
+			f, err := mmapio.OpenFile(name, os.O_RDWR, 0)
 			must(b, err)
 			defer f.Close()
+			unmapped, err := os.OpenFile(name, os.O_WRONLY, 0)
+			must(b, err)
+			defer unmapped.Close()
+			v, err := f.View(0, 1<<20)
+			must(b, err)
+			defer v.Release()
 			w, err := watch.Path(context.Background(), name, mode.options...)
 			must(b, err)
 			defer w.Close()
@@ -40,9 +51,14 @@ func BenchmarkLatency(b *testing.B) {
 				pause.Reset(time.Duration(i%10) * 11 * time.Millisecond) // not in step with the polling
 				<-pause.C
 				start := time.Now()
-				_, err := f.WriteAt([]byte{byte(i)}, 0)
-				must(b, err)
-				<-w.Events
+				if mode.store {
+					v.Bytes()[0] = byte(i)
+				} else {
+					_, err := unmapped.WriteAt([]byte{byte(i)}, 0)
+					must(b, err)
+				}
+				for (<-w.Events).Kind != watch.Modified {
+				}
 				times = append(times, time.Since(start))
 			}
 			slices.Sort(times)
