@@ -242,7 +242,7 @@ func TestListWhileRemoving(t *testing.T) {
 			t.Run(base.name+"/"+method, func(t *testing.T) {
 				dir := memoryDir(t)
 				s, folder := base.make(t, dir)
-				const files = 200
+				const files = 100
 				for i := range files {
 					if err := afero.WriteFile(s, path.Join(filepath.ToSlash(folder), fmt.Sprint(i)), nil, 0o600); err != nil {
 						t.Fatal(err)

@@ -3,6 +3,7 @@ package aferofs_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -40,7 +41,11 @@ func TestFilesCanBeWatched(t *testing.T) {
 				if !ok {
 					t.Fatalf("%T has no File", opened)
 				}
-				w, err := watch.File(t.Context(), f)
+				var options []watch.Option
+				if runtime.GOOS == "windows" { // events are for package watch to test: see .ci/wine
+					options = []watch.Option{watch.WithPolling(), watch.WithInterval(10 * time.Millisecond)}
+				}
+				w, err := watch.File(t.Context(), f, options...)
 				if err != nil {
 					t.Fatal(err)
 				}

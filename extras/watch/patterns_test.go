@@ -279,6 +279,9 @@ func init() {
 // and polling, comparing the content and not.
 func TestPatterns(t *testing.T) {
 	quiet := 200 * time.Millisecond // so long that a step is one change on a busy machine too
+	if slowOpening {
+		quiet = time.Second
+	}
 	for _, pattern := range patterns {
 		for _, mode := range []watch.Mode{watch.Events, watch.Polling} {
 			for _, compare := range []bool{false, true} {
