@@ -124,7 +124,7 @@ func TestRootedEscapeErrors(t *testing.T) {
 	}
 }
 
-// PEERS: a BasePathFs is left through a symbolic link; NewRooted is not. The first half shows
+// A BasePathFs is left through a symbolic link; NewRooted is not. The first half shows
 // that the second one can fail.
 func TestBasePathIsLeftAndRootedIsNot(t *testing.T) {
 	if !canLink(t) {
