@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -485,6 +486,32 @@ func TestAlwaysWritesBySystemCalls(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A write that is counted while a flush begins stays owed, or none of its bytes is pending
+// afterwards: else they would be for ever.
+func TestFlushBeginsDuringWrites(t *testing.T) {
+	f := openFor(t, newFilled(t, 100_000, 1), os.O_RDWR, mmapio.WithFlushPolicy(mmapio.EveryWrites(math.MaxInt64)))
+	var over atomic.Bool
+	var writers sync.WaitGroup
+	for range 2 {
+		writers.Go(func() {
+			for !over.Load() {
+				if err := all(1)(f.WriteAt([]byte{1}, 100)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for looks, until := 0, time.Now().Add(time.Second); looks < 100_000 || time.Now().Before(until); looks++ {
+		if bytes, writes := mmapio.Covered(f); bytes < writes {
+			t.Errorf("%d bytes of %d writes of a byte each", bytes, writes)
+			break
+		}
+	}
+	over.Store(true)
+	writers.Wait()
 }
 
 // Goroutines that write while a flush is under way share the next one.
