@@ -23,8 +23,8 @@ import (
 //     Kernels with CONFIG_READ_ONLY_THP_FOR_FS can turn that huge as well if nobody has the
 //     file open for writing.
 //   - hugetlbfs: all pages are huge, with or without the option. Such a file has no write
-//     system call: writes, Views and chunks use a mapping, and the error where no huge page
-//     is free is ENOMEM. It does not become longer by writing. Sizes are multiples of the
+//     system call: writes, Views, chunks and Commit use a mapping, and the error where no
+//     huge page is free is ENOMEM. It does not become longer by writing. Sizes are multiples of the
 //     huge page: for others, Truncate and [WithSize] return EINVAL.
 //
 // /sys/kernel/mm/transparent_hugepage/enabled must not be never. Other systems decide for

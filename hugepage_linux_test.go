@@ -3,6 +3,7 @@ package mmapio_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -345,6 +346,74 @@ func TestHugetlbfs(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A private copy of a file on hugetlbfs: whole huge pages become its own, and are given back
+// as such; Commit writes them through a mapping.
+func TestHugetlbfsCopyOnWrite(t *testing.T) {
+	dir := hugetlbfs(t, 64)
+	page := hugePageIn(t, dir)
+	name := filepath.Join(dir, "file")
+	disk := patterned(int(4*page), 1)
+	created, err := mmapio.Create(name, mmapio.WithSize(4*page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(all(len(disk))(created.WriteAt(disk, 0)), created.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f := openPrivate(t, name, os.O_RDWR)
+	want := bytes.Clone(disk)
+	expect := func(when string) {
+		t.Helper()
+		got := make([]byte, len(want))
+		for off := 0; off < len(got); off += 50_000 { // system calls first, copies of memory then
+			if _, err := f.ReadAt(got[off:min(off+50_000, len(got))], int64(off)); err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%s: other bytes", when)
+		}
+		chunks := f.Chunks(300_000) // of memory
+		got = got[:0]
+		for _, chunk := range chunks.All() {
+			got = append(got, chunk...)
+		}
+		if chunks.Err() != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s: other bytes in memory, %v", when, chunks.Err())
+		}
+		if !bytes.Equal(mustRead(t, name), disk) {
+			t.Fatalf("%s: the file has other bytes", when)
+		}
+	}
+	for i, discarded := range [][2]int64{{0, 8192}, {8192, 4096}, {5, 1}, {page, page}, {page, page + 8192}, {page - 100, page + 200}, {0, 4 * page}} {
+		for at := int64(0); at < 4*page; at += page {
+			b := patterned(20_000, int(at)+i)
+			if _, err := f.WriteAt(b, at); err != nil {
+				t.Fatal(err)
+			}
+			copy(want[at:], b)
+		}
+		expect("written")
+		off, n := discarded[0], discarded[1]
+		if err := f.Discard(off, n); err != nil {
+			t.Fatalf("%v: %v", discarded, err)
+		}
+		copy(want[off:off+n], disk[off:])
+		expect(fmt.Sprintf("discarded %v", discarded))
+	}
+	for _, at := range []int64{100, 2*page - 1000, 4*page - 1000} {
+		if _, err := f.WriteAt(patterned(1000, 5), at); err != nil {
+			t.Fatal(err)
+		}
+		copy(want[at:], patterned(1000, 5))
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	disk = bytes.Clone(want)
+	expect("committed")
 }
 
 // Without a free huge page a write is an error, and reading goes on.
