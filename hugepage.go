@@ -140,7 +140,7 @@ func (f *File) writeHuge(file *os.File, op string, b []byte, off int64) (n int, 
 	v := new(View)
 	if _, err = v.open(f, off, int64(len(b))); err == nil {
 		defer v.Release()
-		n, err = v.WriteAt(b, 0)
+		n, err = v.store(b, 0) // the caller counts it for the flush policy
 	}
 	switch {
 	case err == nil:

@@ -416,6 +416,23 @@ func TestHugetlbfsCopyOnWrite(t *testing.T) {
 	expect("committed")
 }
 
+// A write that goes through a mapping because there is no other way is counted once.
+func TestHugetlbfsPending(t *testing.T) {
+	dir := hugetlbfs(t, 64)
+	f, err := mmapio.Create(filepath.Join(dir, "file"), mmapio.WithSize(hugePageIn(t, dir)), mmapio.WithMapping(mmapio.MapNever),
+		mmapio.WithFlushPolicy(mmapio.EveryBytes(1<<30)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(f.Flush(), all(300)(f.WriteAt(make([]byte, 300), 1000)), all(20)(f.Write(make([]byte, 20)))); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.Pending(); n != 320 {
+		t.Errorf("%d bytes are pending, 320 were written", n)
+	}
+}
+
 // Without a free huge page a write is an error, and reading goes on.
 func TestHugetlbfsExhausted(t *testing.T) {
 	dir := hugetlbfs(t, 0)
