@@ -354,6 +354,9 @@ func Covered(f *File) (bytes, writes int64) {
 	return c.bytes, c.writes
 }
 
+// FlushesAsked returns how often Flush was called.
+func FlushesAsked(f *File) int64 { return f.flushing.asked.Load() }
+
 // MostWorkers is how many Files are flushed in the background at once.
 const MostWorkers = mostWorkers
 

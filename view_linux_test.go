@@ -202,6 +202,34 @@ func TestColdViewDoesNotFault(t *testing.T) {
 	}
 }
 
+// Prefault of a View brings in what it is asked for.
+func TestViewPrefault(t *testing.T) {
+	const size, part = 16 << 20, 4 << 20
+	name, body := coldFile(t, size)
+	f := openFor(t, name, os.O_RDONLY)
+	v := viewOf(t, f, 1<<20, 8<<20)
+	resident := func() int64 {
+		t.Helper()
+		r, err := v.Resident(1<<20, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Bytes()
+	}
+	if n := resident(); n > part/10 {
+		t.Skipf("%d bytes are in memory before", n)
+	}
+	if err := v.Prefault(1<<20, part); err != nil {
+		t.Fatal(err)
+	}
+	if n := resident(); n < part*9/10 {
+		t.Errorf("%d bytes of %d are in memory", n, part)
+	}
+	if !bytes.Equal(v.Bytes()[1<<20:2<<20], body) {
+		t.Error("other bytes")
+	}
+}
+
 // On a full disk, a store into a hole is a fault that names the file and the place.
 func TestViewOnFullDisk(t *testing.T) {
 	for kind, makeDisk := range smallDisks {
