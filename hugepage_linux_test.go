@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -154,6 +155,23 @@ func TestHugePagesOnDisk(t *testing.T) {
 }
 
 const poolOfHugePages = "/proc/sys/vm/nr_hugepages"
+
+// Memory lies so that what is aligned in the file can be mapped as a huge page.
+func TestMappingsAreAligned(t *testing.T) {
+	name := newFilled(t, 1, 1)
+	if err := os.Truncate(name, 20<<20+5); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(8) {
+		mapped, alone := openFor(t, name, os.O_RDWR), openFor(t, name, os.O_RDWR, mmapio.WithMapping(mmapio.MapNever))
+		for _, v := range []*mmapio.View{viewOf(t, mapped, i*5000, 3<<20), viewOf(t, alone, 1<<20+i*100_000, 3<<20)} {
+			address := uintptr(unsafe.Pointer(unsafe.SliceData(v.Bytes())))
+			if (address-uintptr(v.Offset()))%mmapio.HugeAlign != 0 {
+				t.Errorf("what is at %#x in the file is at %#x in memory", v.Offset(), address)
+			}
+		}
+	}
+}
 
 // hugetlbfs returns a folder where all pages are huge, with so many of them.
 func hugetlbfs(t testing.TB, pages int) string {
