@@ -5,7 +5,8 @@ import (
 	"iter"
 )
 
-// Chunks are the pieces of a file, one after the other: see [File.Chunks].
+// Chunks are the pieces of a file, one after the other: see [File.Chunks]. One of them is for
+// one loop at a time.
 type Chunks struct {
 	file *File
 	size int

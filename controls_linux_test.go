@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -1060,4 +1061,88 @@ func TestPrefault(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lockLists are lists of what FuzzLock does, four bytes each.
+func lockLists(count int) (lists [][]byte) {
+	for seed := range count {
+		random := rand.New(rand.NewPCG(uint64(seed), 1))
+		list := make([]byte, 4*40)
+		for i := range list {
+			list[i] = byte(random.Uint32())
+		}
+		lists = append(lists, list)
+	}
+	return lists
+}
+
+// FuzzLock locks and unlocks any ranges of a File and of two Views that overlap, and asks the
+// kernel for the pages that are locked: those that one of the three wants to be.
+func FuzzLock(f *testing.F) {
+	for i, list := range lockLists(6) {
+		f.Add(i%2 == 0, list)
+	}
+	f.Fuzz(func(t *testing.T, private bool, list []byte) {
+		const pages = 40
+		page := int64(os.Getpagesize())
+		var options []mmapio.Option
+		if private {
+			options = append(options, mmapio.WithCopyOnWrite())
+		}
+		file := openFor(t, newFilled(t, int(pages*page-5), 1), os.O_RDWR, options...)
+		if !mmapio.MapNow(file) {
+			t.Fatal("not mapped")
+		}
+		address, _ := mmapio.MemoryOf(file)
+		whole, part := viewOf(t, file, 5, pages*page-10), viewOf(t, file, 10*page+7, 10*page)
+		holders := []struct {
+			lock, unlock func(off, n int64) error
+			from, length int64
+			wants        [pages]bool
+		}{
+			{lock: file.Lock, unlock: file.Unlock, length: pages*page - 5},
+			{lock: whole.Lock, unlock: whole.Unlock, from: 5, length: pages*page - 10},
+			{lock: part.Lock, unlock: part.Unlock, from: 10*page + 7, length: 10 * page},
+		}
+		compare := func(when string) {
+			t.Helper()
+			var got, want [pages]bool
+			for _, flagged := range flaggedBytes(t, address, uintptr(pages*page), "lo") {
+				for at := flagged[0]; at < flagged[1]; at += uintptr(page) {
+					got[at/uintptr(page)] = true
+				}
+			}
+			for i := range want {
+				want[i] = holders[0].wants[i] || holders[1].wants[i] || holders[2].wants[i]
+			}
+			if got != want {
+				t.Fatalf("%s: locked\n%v, want\n%v", when, got, want)
+			}
+		}
+		for ; len(list) >= 4; list = list[4:] {
+			who := int(list[0]>>1) % 3
+			h := &holders[who]
+			off := int64(list[1]) * h.length / 256
+			n := max(1, int64(list[2])*(h.length-off)/256+int64(list[3])%3-1)
+			n = min(n, h.length-off)
+			locks := list[0]&1 == 0
+			change := h.unlock
+			if locks {
+				change = h.lock
+			}
+			if err := change(off, n); errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EPERM) {
+				t.Skipf("cannot lock: %v", err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			for i := (h.from + off) / page; i <= (h.from+off+n-1)/page; i++ {
+				h.wants[i] = locks
+			}
+			compare(fmt.Sprintf("holder %d, %d bytes at %d, locked: %v", who, n, off, locks))
+		}
+		whole.Release()
+		part.Release()
+		holders[1].wants, holders[2].wants = [pages]bool{}, [pages]bool{}
+		compare("the Views are released")
+	})
 }

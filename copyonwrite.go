@@ -156,7 +156,7 @@ func (f *File) makePrivate(file *os.File, adopted bool) error {
 	if err != nil {
 		return f.fail("open", innerError(err))
 	}
-	f.private.changed = newResidency(length, pageSize)
+	f.private.changed = newResidency(length, int(m.known.pageSize))
 	keep(m, &f.mapping)
 	f.settle(m)
 	return f.giveAdvice()
@@ -534,7 +534,7 @@ func (f *File) Discard(off, n int64) error {
 	if n == 0 {
 		return nil
 	}
-	page := int64(pageSize)
+	page := int64(m.known.pageSize)
 	from, to := alignUp(off, page), (off+n)&^(page-1)
 	if off+n == p.size {
 		to = alignUp(p.size, page) // what is behind the end of the file counts for nothing
@@ -733,11 +733,30 @@ func (f *File) commitPages(file *os.File, m *mapping, off, end int64, force bool
 			at += page
 		}
 		at = min(at, int64(len(mine)))
-		if _, err := sys.writeAt(file, mine[from:at], off+from); err != nil {
+		_, err := sys.writeAt(file, mine[from:at], off+from)
+		if err != nil && errors.Is(err, syscall.EINVAL) && hugePageOf(file) > 0 {
+			err = f.commitHuge(file, mine[from:at], off+from)
+		}
+		if err != nil {
 			return f.fail("commit", innerError(err))
 		}
 	}
 	return nil
+}
+
+// commitHuge writes b at off to a file whose file system has no write: see writeHuge.
+func (f *File) commitHuge(file *os.File, b []byte, off int64) error {
+	unit := hugePageOf(file)
+	from := off &^ (unit - 1)
+	length := alignUp(off+int64(len(b))-from, unit)
+	var m *mapping
+	var err error
+	controlErr := control(file, func(fd uintptr) { m, err = newMapping(fd, f.Name(), from, length, length, toStore) })
+	if controlErr != nil || err != nil {
+		return errors.Join(controlErr, err)
+	}
+	defer m.retire()
+	return f.copyPrivate("commit", m.data[off-from:], b)
 }
 
 // giveBackChanged gives changed pages back that the file has now. The caller holds mu and a

@@ -100,6 +100,7 @@ var crashPolicies = map[string]struct {
 
 var crashWays = map[string][]mmapio.Option{
 	"in place":      {mmapio.WithSize(crashRecords * crashRecord), mmapio.WithMapping(mmapio.MapAlways)},
+	"through Views": {mmapio.WithSize(crashRecords * crashRecord)},
 	"appending":     nil,
 	"preallocating": {mmapio.WithPreallocate(256 << 10), mmapio.WithMapping(mmapio.MapAlways)},
 }
@@ -134,13 +135,22 @@ func writeUntilKilled(arguments []string) error {
 			return errSkip("not served from memory")
 		}
 	}
+	write := func(b []byte, _ int64) (int, error) { return f.Write(b) }
+	flush := func(_, _ int64) error { return f.Flush() }
+	if arguments[2] == "through Views" {
+		v, err := f.View(0, crashRecords*crashRecord)
+		if err != nil {
+			return err
+		}
+		write, flush = v.WriteAt, v.FlushRange
+	}
 	fmt.Println("ready")
 	b := make([]byte, crashRecord)
 	for i := 1; i <= crashRecords; i++ {
 		for at := 0; at < len(b); at += 8 {
 			binary.LittleEndian.PutUint64(b[at:], uint64(i))
 		}
-		if err := all(len(b))(f.Write(b)); err != nil {
+		if err := all(len(b))(write(b, int64(i-1)*crashRecord)); err != nil {
 			return err
 		}
 		os.Stdout.WriteString("wrote " + strconv.Itoa(i) + "\n")
@@ -153,7 +163,7 @@ func writeUntilKilled(arguments []string) error {
 		}
 		switch {
 		case row.flush > 0 && i%row.flush == 0:
-			if err := f.Flush(); err != nil {
+			if err := flush(int64(i-row.flush)*crashRecord, int64(row.flush)*crashRecord); err != nil {
 				return err
 			}
 			os.Stdout.WriteString("durable " + strconv.Itoa(i) + "\n")

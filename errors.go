@@ -113,7 +113,7 @@ func (e *FaultError) Is(target error) bool { return target == ErrFault }
 type readOnlyError struct{}
 
 func (readOnlyError) Error() string {
-	return "memory is read-only: open the file for reading and writing, without O_APPEND and O_SYNC"
+	return "memory is read-only: open the file for reading and writing, without O_APPEND and O_SYNC, and take away setuid and setgid bits"
 }
 
 func (readOnlyError) Is(target error) bool { return target == fs.ErrPermission }

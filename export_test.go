@@ -348,6 +348,15 @@ func Flushed(f *File) int64 {
 	return f.flusher.flushedBytes.Load()
 }
 
+// Covered returns how many bytes and writes a flush that begins now covers.
+func Covered(f *File) (bytes, writes int64) {
+	c := f.coverage()
+	return c.bytes, c.writes
+}
+
+// FlushesAsked returns how often Flush was called.
+func FlushesAsked(f *File) int64 { return f.flushing.asked.Load() }
+
 // MostWorkers is how many Files are flushed in the background at once.
 const MostWorkers = mostWorkers
 

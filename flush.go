@@ -102,7 +102,8 @@ type coverage struct {
 func (f *File) coverage() coverage {
 	c := coverage{asked: f.flushing.asked.Load()}
 	if p := f.flusher; p != nil {
-		c.bytes, c.writes = p.bytes.Load(), p.writes.Load()
+		c.writes = p.writes.Load() // first: what is counted meanwhile is still owed, see count
+		c.bytes = p.bytes.Load()
 	}
 	return c
 }

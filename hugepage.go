@@ -23,8 +23,8 @@ import (
 //     Kernels with CONFIG_READ_ONLY_THP_FOR_FS can turn that huge as well if nobody has the
 //     file open for writing.
 //   - hugetlbfs: all pages are huge, with or without the option. Such a file has no write
-//     system call: writes, Views and chunks use a mapping, and the error where no huge page
-//     is free is ENOMEM. It does not become longer by writing. Sizes are multiples of the
+//     system call: writes, Views, chunks and Commit use a mapping, and the error where no
+//     huge page is free is ENOMEM. It does not become longer by writing. Sizes are multiples of the
 //     huge page: for others, Truncate and [WithSize] return EINVAL.
 //
 // /sys/kernel/mm/transparent_hugepage/enabled must not be never. Other systems decide for
@@ -140,7 +140,7 @@ func (f *File) writeHuge(file *os.File, op string, b []byte, off int64) (n int, 
 	v := new(View)
 	if _, err = v.open(f, off, int64(len(b))); err == nil {
 		defer v.Release()
-		n, err = v.WriteAt(b, 0)
+		n, err = v.store(b, 0) // the caller counts it for the flush policy
 	}
 	switch {
 	case err == nil:

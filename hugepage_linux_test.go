@@ -3,6 +3,7 @@ package mmapio_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -153,6 +155,23 @@ func TestHugePagesOnDisk(t *testing.T) {
 }
 
 const poolOfHugePages = "/proc/sys/vm/nr_hugepages"
+
+// Memory lies so that what is aligned in the file can be mapped as a huge page.
+func TestMappingsAreAligned(t *testing.T) {
+	name := newFilled(t, 1, 1)
+	if err := os.Truncate(name, 20<<20+5); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(8) {
+		mapped, alone := openFor(t, name, os.O_RDWR), openFor(t, name, os.O_RDWR, mmapio.WithMapping(mmapio.MapNever))
+		for _, v := range []*mmapio.View{viewOf(t, mapped, i*5000, 3<<20), viewOf(t, alone, 1<<20+i*100_000, 3<<20)} {
+			address := uintptr(unsafe.Pointer(unsafe.SliceData(v.Bytes())))
+			if (address-uintptr(v.Offset()))%mmapio.HugeAlign != 0 {
+				t.Errorf("what is at %#x in the file is at %#x in memory", v.Offset(), address)
+			}
+		}
+	}
+}
 
 // hugetlbfs returns a folder where all pages are huge, with so many of them.
 func hugetlbfs(t testing.TB, pages int) string {
@@ -344,6 +363,91 @@ func TestHugetlbfs(t *testing.T) {
 		if err := os.Remove(name); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A private copy of a file on hugetlbfs: whole huge pages become its own, and are given back
+// as such; Commit writes them through a mapping.
+func TestHugetlbfsCopyOnWrite(t *testing.T) {
+	dir := hugetlbfs(t, 64)
+	page := hugePageIn(t, dir)
+	name := filepath.Join(dir, "file")
+	disk := patterned(int(4*page), 1)
+	created, err := mmapio.Create(name, mmapio.WithSize(4*page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(all(len(disk))(created.WriteAt(disk, 0)), created.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f := openPrivate(t, name, os.O_RDWR)
+	want := bytes.Clone(disk)
+	expect := func(when string) {
+		t.Helper()
+		got := make([]byte, len(want))
+		for off := 0; off < len(got); off += 50_000 { // system calls first, copies of memory then
+			if _, err := f.ReadAt(got[off:min(off+50_000, len(got))], int64(off)); err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%s: other bytes", when)
+		}
+		chunks := f.Chunks(300_000) // of memory
+		got = got[:0]
+		for _, chunk := range chunks.All() {
+			got = append(got, chunk...)
+		}
+		if chunks.Err() != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s: other bytes in memory, %v", when, chunks.Err())
+		}
+		if !bytes.Equal(mustRead(t, name), disk) {
+			t.Fatalf("%s: the file has other bytes", when)
+		}
+	}
+	for i, discarded := range [][2]int64{{0, 8192}, {8192, 4096}, {5, 1}, {page, page}, {page, page + 8192}, {page - 100, page + 200}, {0, 4 * page}} {
+		for at := int64(0); at < 4*page; at += page {
+			b := patterned(20_000, int(at)+i)
+			if _, err := f.WriteAt(b, at); err != nil {
+				t.Fatal(err)
+			}
+			copy(want[at:], b)
+		}
+		expect("written")
+		off, n := discarded[0], discarded[1]
+		if err := f.Discard(off, n); err != nil {
+			t.Fatalf("%v: %v", discarded, err)
+		}
+		copy(want[off:off+n], disk[off:])
+		expect(fmt.Sprintf("discarded %v", discarded))
+	}
+	for _, at := range []int64{100, 2*page - 1000, 4*page - 1000} {
+		if _, err := f.WriteAt(patterned(1000, 5), at); err != nil {
+			t.Fatal(err)
+		}
+		copy(want[at:], patterned(1000, 5))
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	disk = bytes.Clone(want)
+	expect("committed")
+}
+
+// A write that goes through a mapping because there is no other way is counted once.
+func TestHugetlbfsPending(t *testing.T) {
+	dir := hugetlbfs(t, 64)
+	f, err := mmapio.Create(filepath.Join(dir, "file"), mmapio.WithSize(hugePageIn(t, dir)), mmapio.WithMapping(mmapio.MapNever),
+		mmapio.WithFlushPolicy(mmapio.EveryBytes(1<<30)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(f.Flush(), all(300)(f.WriteAt(make([]byte, 300), 1000)), all(20)(f.Write(make([]byte, 20)))); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.Pending(); n != 320 {
+		t.Errorf("%d bytes are pending, 320 were written", n)
 	}
 }
 

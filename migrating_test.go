@@ -18,7 +18,7 @@ import (
 var namesOfCrate = strings.Fields(`
 	MemoryMappedFile MemoryMappedFile::builder MemoryMappedFileBuilder path mode size flush_policy touch_hint huge_pages create open
 	open_or_create MemoryMappedFile::open_or_create
-	TouchHint::Never TouchHint::Eager TouchHint::Lazy MmapMode::ReadOnly MmapMode::ReadWrite MmapMode::CopyOnWrite
+	TouchHint TouchHint::Never TouchHint::Eager TouchHint::Lazy MmapMode MmapMode::ReadOnly MmapMode::ReadWrite MmapMode::CopyOnWrite
 	MappedSlice MappedSliceMut MmapReader Segment SegmentMut
 	MmapIoError MmapIoError::Io MmapIoError::InvalidMode MmapIoError::OutOfBounds MmapIoError::FlushFailed ResizeFailed
 	AdviceFailed LockFailed UnlockFailed MmapIoError::Misaligned WatchFailed
@@ -31,11 +31,11 @@ var namesOfCrate = strings.Fields(`
 	flush_range FlushPolicy FlushPolicy::Never FlushPolicy::Manual FlushPolicy::Always FlushPolicy::EveryBytes
 	FlushPolicy::EveryWrites FlushPolicy::EveryMillis pending_bytes
 	touch_pages touch_pages_range prefetch_range advise MmapAdvice::Normal MmapAdvice::Random MmapAdvice::Sequential
-	MmapAdvice::WillNeed MmapAdvice::DontNeed lock unlock lock_all unlock_all
+	MmapAdvice MmapAdvice::WillNeed MmapAdvice::DontNeed lock unlock lock_all unlock_all
 	chunks chunks_legacy ChunkIterator pages pages_legacy PageIterator chunks_mut for_each_mut for_each_mut_legacy ChunkIteratorMut
 	chunks_owned pages_owned
 	atomic_u64 atomic_u32 atomic_u64_slice atomic_u32_slice AtomicView AtomicSliceView
-	watch WatchHandle is_active ChangeEvent ChangeKind::Modified ChangeKind::Metadata ChangeKind::Removed
+	watch WatchHandle is_active ChangeEvent ChangeKind ChangeKind::Modified ChangeKind::Metadata ChangeKind::Removed
 	create_mmap_async copy_mmap_async delete_mmap_async update_region_async flush_async flush_range_async
 `)
 

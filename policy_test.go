@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -225,6 +226,15 @@ func TestPolicyOnEveryConstructor(t *testing.T) {
 		{"OpenFile, to append", func() (*mmapio.File, error) {
 			return mmapio.OpenFile(name, os.O_RDWR|os.O_APPEND, 0, option)
 		}, false},
+		{"OpenFileInRoot", func() (*mmapio.File, error) {
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				return nil, err
+			}
+			defer root.Close()
+			return mmapio.OpenFileInRoot(root, "file", os.O_RDWR, 0, option)
+		}, false},
+		{"Anonymous", func() (*mmapio.File, error) { return mmapio.Anonymous(1000, option) }, false},
 		{"CreateTemp", func() (*mmapio.File, error) { return mmapio.CreateTemp(dir, "", option) }, false},
 		{"FromFile", func() (*mmapio.File, error) { return mmapio.FromFile(inner(), option) }, false},
 		{"NewFile", byDescriptor, false},
@@ -258,6 +268,25 @@ func TestPolicyOnEveryConstructor(t *testing.T) {
 				t.Error(err)
 			}
 			disk.expect(t, "closed", 0)
+
+			always := option
+			defer func() { option = always }()
+			option = mmapio.WithFlushPolicy(mmapio.Every(time.Hour))
+			if f, err = row.open(); err != nil || f == nil {
+				t.Fatal(f, err)
+			}
+			defer f.Close()
+			_, _ = f.Write([]byte("x"))
+			if files, timer, _ := mmapio.Scheduled(); files != int(want) || timer != (want > 0) {
+				t.Errorf("%d files are scheduled, a timer: %v", files, timer)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			disk.expect(t, "closed before the time", want)
+			if files, timer, _ := mmapio.Scheduled(); files != 0 || timer {
+				t.Errorf("%d files are scheduled after Close, a timer: %v", files, timer)
+			}
 		})
 	}
 }
@@ -483,6 +512,67 @@ func TestAlwaysWritesBySystemCalls(t *testing.T) {
 			if size, err := f.Size(); err != nil || size != 100_500 {
 				t.Errorf("%d bytes, %v", size, err)
 			}
+		})
+	}
+}
+
+// A write that is counted while a flush begins stays owed, or none of its bytes is pending
+// afterwards: else they would be for ever.
+func TestFlushBeginsDuringWrites(t *testing.T) {
+	f := openFor(t, newFilled(t, 100_000, 1), os.O_RDWR, mmapio.WithFlushPolicy(mmapio.EveryWrites(math.MaxInt64)))
+	var over atomic.Bool
+	var writers sync.WaitGroup
+	for range 2 {
+		writers.Go(func() {
+			for !over.Load() {
+				if err := all(1)(f.WriteAt([]byte{1}, 100)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for looks, until := 0, time.Now().Add(time.Second); looks < 100_000 || time.Now().Before(until); looks++ {
+		if bytes, writes := mmapio.Covered(f); bytes < writes {
+			t.Errorf("%d bytes of %d writes of a byte each", bytes, writes)
+			break
+		}
+	}
+	over.Store(true)
+	writers.Wait()
+}
+
+// Goroutines that call Flush while one is under way share the next one.
+func TestFlushesAreShared(t *testing.T) {
+	const others = 20
+	for _, way := range policyWays {
+		t.Run(way.name, func(t *testing.T) {
+			f := way.open(t, mmapio.Manual())
+			disk := watchDisk(t)
+			begun, release := make(chan struct{}), make(chan struct{})
+			first := sync.OnceFunc(func() { close(begun); <-release })
+			disk.hold.Store(&first)
+			before := mmapio.FlushesAsked(f)
+			var calls sync.WaitGroup
+			flush := func() {
+				if err := f.Flush(); err != nil {
+					t.Error(err)
+				}
+			}
+			calls.Go(flush)
+			<-begun
+			for range others {
+				calls.Go(flush)
+			}
+			eventually(t, "all have called", func() error {
+				if n := mmapio.FlushesAsked(f) - before; n != 1+others {
+					return fmt.Errorf("%d calls", n)
+				}
+				return nil
+			})
+			close(release)
+			calls.Wait()
+			disk.expect(t, "all", 2)
 		})
 	}
 }

@@ -222,3 +222,50 @@ func TestModificationTimeStays(t *testing.T) {
 		}
 	}
 }
+
+// Stores to Views move the modification time like those of WriteAt.
+func TestModificationTimeOfViews(t *testing.T) {
+	needStores(t)
+	stat := func(f *mmapio.File, _ *mmapio.View) error { _, err := f.Stat(); return err }
+	flush := func(_ *mmapio.File, v *mmapio.View) error { return v.Flush() }
+	shut := func(f *mmapio.File, _ *mmapio.View) error { return f.Close() }
+	writeAt := func(_ *mmapio.File, v *mmapio.View) error { return all(6)(v.WriteAt([]byte("stored"), 100)) }
+	update := func(f *mmapio.File, _ *mmapio.View) error {
+		return f.UpdateChunks(4096, func(_ int64, chunk []byte) error { chunk[0]++; return nil })
+	}
+	store := func(_ *mmapio.File, v *mmapio.View) error {
+		return v.Do(func(b []byte) error { b[50]++; return nil })
+	}
+	for _, row := range []struct {
+		name        string
+		store, look func(*mmapio.File, *mmapio.View) error
+	}{
+		{"WriteAt, Stat", writeAt, stat},
+		{"WriteAt, Close", writeAt, shut},
+		{"UpdateChunks, Stat", update, stat},
+		{"UpdateChunks, Close", update, shut},
+		{"WriteAt, Flush", writeAt, flush},
+		{"Do, Flush", store, flush},
+	} {
+		name := newFilled(t, 100_000, 1)
+		f := openFor(t, name, os.O_RDWR)
+		v := viewOf(t, f, 0, 100_000)
+		for _, dirty := range []func(*mmapio.File, *mmapio.View) error{update, writeAt, store, flush, stat} {
+			if err := dirty(f, v); err != nil { // from here on the system does not move the time of its own accord
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(name, longAgo, longAgo); err != nil {
+			t.Fatal(err)
+		}
+		if err := row.store(f, v); err != nil {
+			t.Fatal(err)
+		}
+		if err := row.look(f, v); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(name); !movedTime(t, info, err) {
+			t.Errorf("%s: the modification time stays", row.name)
+		}
+	}
+}

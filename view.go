@@ -55,7 +55,8 @@ var (
 // longer. The caller calls Release when done with it.
 //
 // The bytes of a File that is opened for reading and writing can be stored to, unless it
-// was opened with [os.O_APPEND] or [os.O_SYNC].
+// was opened with [os.O_APPEND] or [os.O_SYNC], or the file has a setuid or setgid bit, which
+// only system calls take away.
 //
 // A View needs mapped memory. Where the File has none yet it gets some; where it must
 // not be mapped ([MapNever], network file systems), or a part of it is all that fits,
@@ -391,6 +392,15 @@ func (v *View) ReadAt(b []byte, off int64) (int, error) {
 //
 // The bytes are on stable storage after [View.Flush], or what the [FlushPolicy] says.
 func (v *View) WriteAt(b []byte, off int64) (int, error) {
+	n, err := v.store(b, off)
+	if n > 0 {
+		err = v.wrote(off, n)
+	}
+	return n, err
+}
+
+// store is WriteAt without the flush policy.
+func (v *View) store(b []byte, off int64) (int, error) {
 	if err := v.live("write"); err != nil {
 		return 0, err
 	}
@@ -412,7 +422,7 @@ func (v *View) WriteAt(b []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(b), v.wrote(off, len(b))
+	return len(b), nil
 }
 
 // guardedCopy copies src to dst. A fault in memory of a mapped file is an error.

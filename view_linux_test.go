@@ -55,6 +55,34 @@ func lineOf(t testing.TB, name string) string {
 	return ""
 }
 
+// Bits that a system call takes away when somebody writes are not stored around: the memory
+// of such a file is read-only, and writes are system calls.
+func TestViewOfSetuidFile(t *testing.T) {
+	for _, bit := range []fs.FileMode{fs.ModeSetuid, fs.ModeSetgid} {
+		name := newFilled(t, 100_000, 1)
+		if err := os.Chmod(name, 0o755|bit); err != nil {
+			t.Fatal(err)
+		}
+		f := openFor(t, name, os.O_RDWR, mmapio.WithMapping(mmapio.MapAlways))
+		v := viewOf(t, f, 0, 10_000)
+		if _, err := v.WriteAt([]byte("view"), 100); v.Writable() || !isPathError(err, "write", mmapio.ErrReadOnly) {
+			t.Errorf("%v: writable: %v, %v", bit, v.Writable(), err)
+		}
+		err := f.UpdateChunks(4096, func(int64, []byte) error { return errors.New("a chunk") })
+		if !isPathError(err, "write", mmapio.ErrReadOnly) {
+			t.Errorf("%v: UpdateChunks: %v", bit, err)
+		}
+		for range 3 {
+			if err := all(4)(f.WriteAt([]byte("file"), 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !mmapio.IsMapped(f) || !mmapio.IsKnown(f, 100, 4) || string(v.Bytes()[100:104]) != "file" {
+			t.Errorf("%v: mapped: %v, shows %q", bit, mmapio.IsMapped(f), v.Bytes()[100:104])
+		}
+	}
+}
+
 // Files of /proc say that they are empty, and cannot be mapped.
 func TestViewOfProc(t *testing.T) {
 	f := openFor(t, "/proc/self/status", os.O_RDONLY)
@@ -171,6 +199,34 @@ func TestColdViewDoesNotFault(t *testing.T) {
 	readScattered(t, v, body, size, 2000, 1)
 	if faults := majorFaults(t) - before; faults > 20 {
 		t.Errorf("%d major faults", faults)
+	}
+}
+
+// Prefault of a View brings in what it is asked for.
+func TestViewPrefault(t *testing.T) {
+	const size, part = 16 << 20, 4 << 20
+	name, body := coldFile(t, size)
+	f := openFor(t, name, os.O_RDONLY)
+	v := viewOf(t, f, 1<<20, 8<<20)
+	resident := func() int64 {
+		t.Helper()
+		r, err := v.Resident(1<<20, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Bytes()
+	}
+	if n := resident(); n > part/10 {
+		t.Skipf("%d bytes are in memory before", n)
+	}
+	if err := v.Prefault(1<<20, part); err != nil {
+		t.Fatal(err)
+	}
+	if n := resident(); n < part*9/10 {
+		t.Errorf("%d bytes of %d are in memory", n, part)
+	}
+	if !bytes.Equal(v.Bytes()[1<<20:2<<20], body) {
+		t.Error("other bytes")
 	}
 }
 

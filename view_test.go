@@ -371,6 +371,47 @@ func TestViewCapacity(t *testing.T) {
 	}
 }
 
+// A View that a mapping in use gives at once keeps that mapping.
+func TestViewOfMappedFileOutlives(t *testing.T) {
+	name := newFilled(t, 100_000, 1)
+	f := openFor(t, name, os.O_RDWR)
+	viewOf(t, f, 0, 10).Release()
+	if !mmapio.IsMapped(f) {
+		t.Skip("not mapped on this system")
+	}
+	v := viewOf(t, f, 50_000, 1000)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	if err := v.Do(func(b []byte) error {
+		if !bytes.Equal(b, patterned(100_000, 1)[50_000:51_000]) {
+			return errors.New("other bytes")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// The fault of a View that is mapped for itself names the offset in the file.
+func TestFaultOfViewAlone(t *testing.T) {
+	needMappings(t)
+	if mmapio.MustUnmapToResize {
+		t.Skip("files with Views are not cut on this system")
+	}
+	name := newFilled(t, 100_000, 1)
+	f := openFor(t, name, os.O_RDWR, mmapio.WithMapping(mmapio.MapNever))
+	v := viewOf(t, f, 50_000, 40_000)
+	if err := os.Truncate(name, 40_000); err != nil {
+		t.Fatal(err)
+	}
+	err := v.Do(func(b []byte) error { sink += int(b[30_000]); return nil })
+	if fault := faultOf(t, err, name); fault.Offset != 80_000 {
+		t.Errorf("a fault at %d", fault.Offset)
+	}
+}
+
 // A View stays valid whatever happens to the rest of its file, and shows the same bytes
 // as the file.
 func TestViewOutlives(t *testing.T) {
