@@ -517,9 +517,17 @@ func (w *meddler) Write(b []byte) (int, error) {
 func TestCutUnderHash(t *testing.T) {
 	skipUncuttable(t)
 	const size = 3 << 20
-	for _, to := range []int64{0, 1, 100_000, 1 << 20, size - 1} {
+	for i, to := range []int64{0, 1, 100_000, 1 << 20, size - 1, 0, 1, 100_000, 1 << 20, size - 1} {
 		name := newFilled(t, size, 2)
-		f := openWarm(t, name)
+		f := openWarm(t, name) // whose mapping is not handed over, because it can be written to
+		if i >= 5 {
+			var err error
+			if f, err = mmapio.Open(name, mmapio.WithMapping(mmapio.MapAlways)); err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			mmapio.MapNow(f)
+		}
 		w := &meddler{Hash: sha256.New(), then: func(call int, b []byte) (int, error) {
 			if call == 2 {
 				return 0, os.Truncate(name, to)

@@ -449,6 +449,12 @@ func TestHugetlbfsPending(t *testing.T) {
 	if n := f.Pending(); n != 320 {
 		t.Errorf("%d bytes are pending, 320 were written", n)
 	}
+	if n, err := f.ReadFrom(bytes.NewReader(make([]byte, 100))); n != 100 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if n := f.Pending(); n != 420 {
+		t.Errorf("%d bytes are pending, 420 were written", n)
+	}
 }
 
 // Without a free huge page a write is an error, and reading goes on.

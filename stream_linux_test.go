@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/mmapio/mmapio"
 	"golang.org/x/sys/unix"
@@ -276,6 +277,47 @@ func TestHandOver(t *testing.T) {
 
 // Holes of a file in memory take up none when the file is copied to a hash: a file longer
 // than all memory there is can be hashed. Reading them through a mapping would fill them.
+// Who goes through a file again and again is handed its mapping, which stays as it is meanwhile.
+func TestHandOverOfMapping(t *testing.T) {
+	const size = 8 << 20
+	name := filepath.Join(t.TempDir(), "source")
+	body := cachedPattern(size, 1)
+	if err := os.WriteFile(name, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := crc32.ChecksumIEEE(body)
+	f, err := mmapio.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for round := range 4 {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		sum := crc32.NewIEEE()
+		w := &meddler{Hash: sum, then: func(call int, b []byte) (int, error) {
+			address, length := mmapio.MemoryOf(f)
+			at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+			if inside := at >= address && at < address+length; inside != (round > 1) {
+				t.Fatalf("round %d: %#x was handed over, mapped are %d bytes at %#x", round, at, length, address)
+			}
+			return 0, nil
+		}}
+		if round == 3 {
+			w.then = func(call int, b []byte) (int, error) {
+				if call == 5 { // others need the room: what is handed over stays
+					mmapio.Unmap(f)
+				}
+				return 0, nil
+			}
+		}
+		if n, err := f.WriteTo(w); n != size || err != nil || sum.Sum32() != want {
+			t.Fatalf("round %d: %d, %v, sum %#x, want %#x", round, n, err, sum.Sum32(), want)
+		}
+	}
+}
+
 func TestHandOverLeavesHoles(t *testing.T) {
 	const size, disk = 8 << 20, 4 << 20
 	for _, way := range streamWays {

@@ -218,7 +218,7 @@ func (f *File) readFromNow(r io.Reader) (int64, error) {
 	}
 	defer f.resumeTail()
 	if f.onHugetlbfs(file) {
-		return io.Copy(struct{ io.Writer }{f}, r)
+		return io.Copy(writerNow{f}, r)
 	}
 	if _, err := f.lend(file); err != nil {
 		return 0, err
@@ -232,6 +232,11 @@ func (f *File) readFromNow(r io.Reader) (int64, error) {
 	}()
 	return readFrom(file, r)
 }
+
+// writerNow writes to a File without the flush policy.
+type writerNow struct{ file *File }
+
+func (w writerNow) Write(b []byte) (int, error) { return w.file.writeNow(b) }
 
 // readFrom is file.ReadFrom(r), with the os.File inside in place of every File.
 func readFrom(file *os.File, r io.Reader) (int64, error) {
