@@ -36,6 +36,9 @@ const (
 	// longestPatience bounds how long a file that could not be mapped, or only
 	// grew, is left alone.
 	longestPatience = 1024
+	// patienceWithAppends is how long a file is left alone that is only appended to; whoever
+	// then uses it otherwise ends that.
+	patienceWithAppends = 1 << 16
 	// stampAfter is how long the modification time may lag behind stores.
 	stampAfter = time.Second
 	// reserveFrom is the size from which address space is reserved ahead.
@@ -164,8 +167,8 @@ func (f *File) missed(file *os.File, calls int32) {
 	}
 	if c.refused.Load() && f.tail == nil {
 		f.share()
-	} else {
-		c.patience.Store(min(2*c.patience.Load()+mapAfter, longestPatience))
+	} else if patience := c.patience.Load(); patience < longestPatience {
+		c.patience.Store(min(2*patience+mapAfter, longestPatience))
 	}
 }
 
@@ -218,6 +221,7 @@ func (f *File) remap(file *os.File, asked bool) bool {
 		return false
 	}
 	if old == nil && !asked && f.appended(size) {
+		f.cache.patience.Store(patienceWithAppends)
 		return false
 	}
 	if !by.start() {

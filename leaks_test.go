@@ -2,6 +2,7 @@ package mmapio_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -125,6 +126,12 @@ func TestAppendedFileIsMappedWhenUsed(t *testing.T) {
 	for name, use := range map[string]func(f *mmapio.File, b []byte, off int64) (int, error){
 		"ReadAt":  (*mmapio.File).ReadAt,
 		"WriteAt": (*mmapio.File).WriteAt,
+		"Seek and Write": func(f *mmapio.File, b []byte, off int64) (int, error) {
+			if _, err := f.Seek(off, io.SeekStart); err != nil {
+				return 0, err
+			}
+			return f.Write(b)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := mmapio.Create(filepath.Join(t.TempDir(), "file"))

@@ -80,6 +80,9 @@ func (f *File) seek(file *os.File, offset int64, whence int) (int64, error) {
 		defer f.resumeTail()
 	}
 	g := glimpseOf(f.mapping.Load())
+	if whence == io.SeekStart || whence == io.SeekCurrent && offset != 0 {
+		f.visit()
+	}
 	start, by, err := f.borrow(file, false)
 	if err != nil {
 		return 0, err
