@@ -969,6 +969,48 @@ func TestResidencyIsHidden(t *testing.T) {
 	runChild(t, "hidden residency", name)
 }
 
+// TestResidentForRoot asks as root about a file of somebody else, opened for reading only.
+func TestResidentForRoot(t *testing.T) {
+	const size = 4 << 20
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, patterned(size, 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := file.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	f := openControlled(t, name, os.O_RDWR)
+	if err := f.Advise(0, size/2, mmapio.AdviceDontNeed); err != nil {
+		t.Skipf("nothing can be evicted here: %v", err)
+	}
+	want := residentPagesOf(t, file, size)
+	if err := os.Chown(name, 12345, 12345); err != nil {
+		t.Skipf("this user may not give files away: %v", err)
+	}
+	asked := openControlled(t, name, os.O_RDONLY)
+	got, err := asked.Resident(0, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := 0
+	for page, in := range want {
+		if !in {
+			out++
+		}
+		if got.Has(int64(page)) != in {
+			t.Errorf("page %d is in memory: %v, want %v", page, !in, in)
+		}
+	}
+	if out == 0 {
+		t.Skip("everything has stayed in memory")
+	}
+}
+
 func TestResident(t *testing.T) {
 	const size = 100<<20 + 100 // more than is mapped at once to ask
 	name := filepath.Join(t.TempDir(), "file")

@@ -24,7 +24,7 @@ var (
 	errPrefaultWriteOnly = fmt.Errorf("WithPrefault needs a file that is opened for reading: %w", os.ErrInvalid)
 	errNoResidency       = fmt.Errorf("the system does not tell what of a file is in memory: %w", errors.ErrUnsupported)
 	errResidencyUnknown  = fmt.Errorf("the file system is not known to tell what of a file is in memory: %w", errors.ErrUnsupported)
-	errResidencyHidden   = fmt.Errorf("what of a file is in memory is told to its owner and to those who opened it for writing: %w", fs.ErrPermission)
+	errResidencyHidden   = fmt.Errorf("what of a file is in memory is told to its owner and to those who may write it: %w", fs.ErrPermission)
 	errResidencyTooLong  = errors.New("more than 1 TiB: ask in parts")
 )
 
@@ -190,8 +190,8 @@ func (r *Residency) ask(page int64, address, length uintptr) error {
 //
 // The error is a [*fs.PathError]: with a [*RangeError] inside for a negative range,
 // [fs.ErrPermission] for files that are opened for writing only, and for those that
-// are opened for reading only by somebody who does not own them, because the kernel says of
-// them that all pages are in memory (see can_do_mincore in mm/mincore.c), or
+// are opened for reading only by somebody who neither owns nor may write them, because the
+// kernel says of them that all pages are in memory (see can_do_mincore in mm/mincore.c), or
 // [errors.ErrUnsupported].
 //
 //   - Linux: mincore(2), on the file systems that are trusted, ZFS excepted. On hugetlbfs

@@ -68,9 +68,15 @@ func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
 	// can_do_mincore in mm/mincore.c; to others all pages are in memory.
 	if mode != ReadWrite {
 		owner, ok := info.Sys().(*syscall.Stat_t)
-		known.mincore = known.mincore && ok && int(owner.Uid) == os.Geteuid()
+		known.mincore = known.mincore && (ok && int(owner.Uid) == os.Geteuid() || mayWrite(fd))
 	}
 	return known
+}
+
+// mayWrite reports whether the process may write the file, however it is opened: root may
+// those of others. Before Linux 5.8 nobody knows.
+func mayWrite(fd uintptr) bool {
+	return unix.Faccessat(int(fd), "", unix.W_OK, unix.AT_EMPTY_PATH|unix.AT_EACCESS) == nil
 }
 
 // hugePageSize returns the length of a page of the file, if it is on hugetlbfs, otherwise 0.
