@@ -15,6 +15,7 @@ import (
 type cpCmd struct {
 	Source      string `arg:"" name:"src" help:"The file to copy. It may be a pipe or a device."`
 	Destination string `arg:"" name:"dst" help:"Its copy, or the folder to put it in."`
+	jsonFlag
 }
 
 // Help is what mmapio cp --help prints below the usage.
@@ -28,40 +29,59 @@ func (*cpCmd) Help() string {
 		"DST is written to directly."
 }
 
+// copied is what has been copied.
+type copied struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Size        int64  `json:"size_bytes"`
+}
+
 // Run copies the file.
 func (c *cpCmd) Run(ctx context.Context) error {
+	result, err := c.copy(ctx)
+	if err == nil && c.JSON {
+		err = printJSON(result)
+	}
+	return err
+}
+
+func (c *cpCmd) copy(ctx context.Context) (result copied, err error) {
 	info, err := os.Stat(c.Source)
 	if err != nil {
-		return err
+		return result, err
 	}
 	if info.IsDir() {
-		return folderError("cp", c.Source)
+		return result, folderError("cp", c.Source)
 	}
 	destination, existing, err := resolve(c.Source, c.Destination)
 	if err != nil {
-		return err
+		return result, err
 	}
+	result.Source, result.Destination = c.Source, destination
 	if existing != nil && os.SameFile(info, existing) {
-		return fmt.Errorf("cp: %s and %s are the same file", c.Source, c.Destination)
+		return result, fmt.Errorf("cp: %s and %s are the same file", c.Source, c.Destination)
 	}
 	onto := existing == nil || existing.Mode().IsRegular() // a file, not into a pipe
 	if onto && info.Mode().IsRegular() {
-		return copyFile(ctx, destination, existing, c.Source)
+		result.Size, err = copyFile(ctx, destination, existing, c.Source)
+		return result, err
 	}
 	source, err := openFile(ctx, c.Source, os.O_RDONLY)
 	if err != nil {
-		return err
+		return result, err
 	}
 	defer source.Close()
 	if onto {
-		return replace(ctx, destination, existing, source)
+		result.Size, err = replace(ctx, destination, existing, source)
+	} else {
+		result.Size, err = copyInto(ctx, destination, source)
 	}
-	return copyInto(ctx, destination, source)
+	return result, err
 }
 
 // copyFile copies the regular file source to destination, which existing has so far,
-// if it is not nil.
-func copyFile(ctx context.Context, destination string, existing fs.FileInfo, source string) error {
+// if it is not nil, and returns how many bytes that are.
+func copyFile(ctx context.Context, destination string, existing fs.FileInfo, source string) (int64, error) {
 	var bar *progress
 	begun, last := false, int64(0)
 	err := mmapio.CopyFile(ctx, destination, source, func(done, total int64) {
@@ -73,15 +93,15 @@ func copyFile(ctx context.Context, destination string, existing fs.FileInfo, sou
 	})
 	bar.end()
 	if err == nil {
-		return nil
+		return last, nil
 	}
 	if _, left := err.(interface{ Unwrap() []error }); left {
-		return err // it says that the partial copy is there
+		return 0, err // it says that the partial copy is there
 	}
 	if err = interrupted(ctx, err); begun {
-		return removed(err, destination, existing)
+		return 0, removed(err, destination, existing)
 	}
-	return err
+	return 0, err
 }
 
 // removed adds to err that a copy has left nothing.
@@ -121,25 +141,25 @@ func resolve(source, name string) (string, fs.FileInfo, error) {
 }
 
 // replace is copyFile for a pipe or a device.
-func replace(ctx context.Context, destination string, existing fs.FileInfo, source *mmapio.File) error {
+func replace(ctx context.Context, destination string, existing fs.FileInfo, source *mmapio.File) (int64, error) {
 	if existing != nil {
 		// Renaming needs no permission to write the file that it replaces; a copy does.
 		file, err := os.OpenFile(destination, os.O_WRONLY, 0)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := file.Close(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	file, err := mmapio.CreateTemp(filepath.Dir(destination), ".mmapio-*.tmp")
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return &fs.PathError{Op: "create a temporary file beside", Path: destination, Err: pathErr.Err}
+		return 0, &fs.PathError{Op: "create a temporary file beside", Path: destination, Err: pathErr.Err}
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	err = fill(ctx, file, source, existing)
+	n, err := fill(ctx, file, source, existing)
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
@@ -148,54 +168,55 @@ func replace(ctx context.Context, destination string, existing fs.FileInfo, sour
 		err = os.Rename(file.Name(), destination)
 	}
 	if err == nil {
-		return nil
+		return n, nil
 	}
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok && pathErr.Path == file.Name() {
 		err = &fs.PathError{Op: pathErr.Op, Path: destination, Err: pathErr.Err}
 	}
 	if removeErr := os.Remove(file.Name()); removeErr != nil {
-		return fmt.Errorf("%w; the partial copy is left behind: %w", err, removeErr)
+		return 0, fmt.Errorf("%w; the partial copy is left behind: %w", err, removeErr)
 	}
-	return removed(err, destination, existing)
+	return 0, removed(err, destination, existing)
 }
 
 // fill makes file a copy of source, permission bits included. If it is to replace
 // existing, the bytes are on stable storage when fill returns, so that not even a
 // power cut loses both the old file and its replacement.
-func fill(ctx context.Context, file, source *mmapio.File, existing fs.FileInfo) error {
-	if err := transfer(ctx, file, source); err != nil {
-		return err
+func fill(ctx context.Context, file, source *mmapio.File, existing fs.FileInfo) (int64, error) {
+	n, err := transfer(ctx, file, source)
+	if err != nil {
+		return 0, err
 	}
 	info, err := source.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if existing != nil {
 		keepOwner(file, existing)
 	}
 	if err := file.Chmod(info.Mode().Perm()); err != nil {
-		return err
+		return 0, err
 	}
 	if existing != nil {
-		return file.Sync()
+		return n, file.Sync()
 	}
-	return nil
+	return n, nil
 }
 
 // copyInto writes source to a pipe or a device.
-func copyInto(ctx context.Context, destination string, source *mmapio.File) error {
+func copyInto(ctx context.Context, destination string, source *mmapio.File) (int64, error) {
 	file, err := openFile(ctx, destination, os.O_WRONLY)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	err = transfer(ctx, file, source)
+	n, err := transfer(ctx, file, source)
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return fmt.Errorf("%w; %s may have got a part", err, destination)
+		return 0, fmt.Errorf("%w; %s may have got a part", err, destination)
 	}
-	return nil
+	return n, nil
 }
 
 // Sizes of the steps of a copy from or to a pipe: between two of them there is time for
@@ -206,15 +227,15 @@ const (
 )
 
 // transfer copies what is in source to file, up to the end, wherever that turns
-// out to be.
-func transfer(ctx context.Context, file, source *mmapio.File) error {
+// out to be, and returns how many bytes that were.
+func transfer(ctx context.Context, file, source *mmapio.File) (all int64, err error) {
 	from, err := source.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	to, err := file.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	size, total := int64(stepOfPipe), int64(0)
 	if from.Mode().IsRegular() {
@@ -230,15 +251,16 @@ func transfer(ctx context.Context, file, source *mmapio.File) error {
 	defer bar.end()
 	for {
 		if err := interrupted(ctx, nil); err != nil {
-			return err
+			return all, err
 		}
 		n, err := step()
 		bar.add(n)
+		all += n
 		if err == io.EOF {
-			return nil
+			return all, nil
 		}
 		if err != nil {
-			return err
+			return all, err
 		}
 	}
 }

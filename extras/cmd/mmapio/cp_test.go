@@ -249,7 +249,7 @@ func TestTransferInterrupted(t *testing.T) {
 	defer file.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := transfer(ctx, file, source); err != errInterrupted {
+	if _, err := transfer(ctx, file, source); err != errInterrupted {
 		t.Errorf("got %v, want %v", err, errInterrupted)
 	}
 }
@@ -281,7 +281,7 @@ func TestCopyFileInterrupted(t *testing.T) {
 	partial := 0
 	for step := 0; ; step++ {
 		n := step
-		err := copyFile(endingContext{t.Context(), &n}, dst, existing, src)
+		_, err := copyFile(endingContext{t.Context(), &n}, dst, existing, src)
 		if err == nil {
 			break
 		}

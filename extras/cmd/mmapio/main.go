@@ -1,12 +1,22 @@
-// Command mmapio copies, sums and measures files through package mmapio.
+// Command mmapio looks at files in memory, and copies, sums and measures files, through
+// package mmapio.
 //
+//	mmapio stat FILE...   print what of files is in memory
+//	mmapio warm FILE...   read files into memory
+//	mmapio evict FILE...  take files out of memory
+//	mmapio lock FILE...   keep files in memory until interrupted
+//	mmapio watch FILE...  print what changes in files until interrupted
+//	mmapio serve DIR      serve a folder by HTTP until interrupted
 //	mmapio cp SRC DST     copy a file
 //	mmapio sum FILE...    print SHA-256 and CRC-32C of files
 //	mmapio tour [FILE]    compare mmapio with os on this machine
 //
+// The first five take folders too. All print JSON with -json.
+//
 // Results go to standard output. Errors go to standard error, each as one line;
 // so does a progress bar, if standard error is a terminal. The exit status is 0
-// on success, 1 on an error and 130 when a signal interrupted the command.
+// on success, 1 on an error and 130 when a signal interrupted the command. A signal is
+// how lock, watch and serve are meant to end: that is success.
 package main
 
 import (
@@ -17,6 +27,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -27,9 +38,15 @@ import (
 // commands is the grammar of the command line: each field is a command, and its
 // method Run does the work.
 type commands struct {
-	Cp   cpCmd   `cmd:"" help:"Copy a file."`
-	Sum  sumCmd  `cmd:"" help:"Print SHA-256 and CRC-32C of files."`
-	Tour tourCmd `cmd:"" help:"Compare mmapio with os on this machine."`
+	Stat  statCmd  `cmd:"" help:"Print what of files is in memory."`
+	Warm  warmCmd  `cmd:"" help:"Read files into memory."`
+	Evict evictCmd `cmd:"" help:"Take files out of memory."`
+	Lock  lockCmd  `cmd:"" help:"Keep files in memory until interrupted."`
+	Watch watchCmd `cmd:"" help:"Print what changes in files until interrupted."`
+	Serve serveCmd `cmd:"" help:"Serve a folder by HTTP until interrupted."`
+	Cp    cpCmd    `cmd:"" help:"Copy a file."`
+	Sum   sumCmd   `cmd:"" help:"Print SHA-256 and CRC-32C of files."`
+	Tour  tourCmd  `cmd:"" help:"Compare mmapio with os on this machine."`
 }
 
 const (
@@ -50,13 +67,13 @@ func main() {
 func run(args []string) int {
 	parser, err := kong.New(new(commands),
 		kong.Name("mmapio"),
-		kong.Description("Copies, sums and measures files through package mmapio."),
+		kong.Description("Looks at files in memory, and copies, sums and measures files, through package mmapio."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 80}))
 	if err != nil {
 		report(err)
 		return exitError
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(withTwoDashes(args))
 	if err != nil {
 		report(fmt.Errorf("%w (mmapio --help tells more)", err))
 		return exitError
@@ -77,6 +94,21 @@ func run(args []string) int {
 		report(err)
 		return exitError
 	}
+}
+
+// withTwoDashes returns args with two dashes before the long flags that have one, as the
+// tools of Go write them: -json is --json.
+func withTwoDashes(args []string) []string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if len(arg) > 2 && arg[0] == '-' && arg[1] != '-' {
+			args[i] = "-" + arg
+		}
+	}
+	return args
 }
 
 // report prints err as one line.
@@ -112,9 +144,9 @@ func interrupted(ctx context.Context, err error) error {
 
 // openFile opens a file through mmapio. Opening a FIFO waits for its other end; a
 // signal ends the waiting.
-func openFile(ctx context.Context, name string, flag int) (*mmapio.File, error) {
+func openFile(ctx context.Context, name string, flag int, options ...mmapio.Option) (*mmapio.File, error) {
 	return wait(ctx, func() (*mmapio.File, error) {
-		return mmapio.OpenFile(name, flag, 0)
+		return mmapio.OpenFile(name, flag, 0, options...)
 	})
 }
 

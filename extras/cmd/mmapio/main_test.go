@@ -171,7 +171,14 @@ func TestBadUsage(t *testing.T) {
 		args  []string
 		words []string
 	}{
-		{nil, []string{"cp", "sum", "tour"}},
+		{nil, []string{"stat", "warm", "evict", "lock"}},
+		{[]string{"stat"}, []string{"<file>"}},
+		{[]string{"stat", missing}, []string{missing}},
+		{[]string{"stat", "-frobnicate", empty}, []string{"--frobnicate"}},
+		{[]string{"warm", missing}, []string{missing}},
+		{[]string{"evict", missing}, []string{missing}},
+		{[]string{"lock", missing}, []string{missing}},
+		{[]string{"serve"}, []string{"<dir>"}},
 		{[]string{"frobnicate"}, []string{"frobnicate"}},
 		{[]string{"--frobnicate"}, []string{"--frobnicate"}},
 		{[]string{"cp"}, []string{"<src>", "<dst>"}},
@@ -199,7 +206,7 @@ func TestBadUsage(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"cp", "--help"}, {"sum", "--help"}, {"tour", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"stat", "--help"}, {"warm", "--help"}, {"evict", "--help"}, {"lock", "--help"}, {"watch", "--help"}, {"serve", "--help"}, {"cp", "--help"}, {"sum", "--help"}, {"tour", "--help"}} {
 		if out := succeed(t, args...); !strings.HasPrefix(out, "Usage: mmapio") {
 			t.Errorf("mmapio %q prints %q", args, out)
 		}

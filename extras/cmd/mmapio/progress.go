@@ -51,6 +51,13 @@ func (p *progress) add(n int64) {
 	}
 }
 
+// clear takes the bar away for now, so that something else can be printed.
+func (p *progress) clear() {
+	if p != nil {
+		_ = p.bar.Clear()
+	}
+}
+
 // end takes the bar away. It must be called before anything else is printed.
 func (p *progress) end() {
 	if p != nil {

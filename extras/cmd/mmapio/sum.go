@@ -3,17 +3,25 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 )
 
 type sumCmd struct {
 	Files []string `arg:"" name:"file" help:"The files to read."`
+	jsonFlag
+}
+
+// fileSums is the line of a file as JSON.
+type fileSums struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size_bytes"`
+	SHA256 string `json:"sha256"`
+	CRC32C string `json:"crc32c"`
 }
 
 // Help is what mmapio sum --help prints below the usage.
@@ -36,10 +44,12 @@ func (c *sumCmd) Run(ctx context.Context) error {
 			result = errReported
 			continue
 		}
-		if strings.ContainsAny(name, "\r\n") {
-			name = strconv.Quote(name)
+		if c.JSON {
+			err = printJSON(fileSums{name, sums.size, hex.EncodeToString(sums.sha256[:]), fmt.Sprintf("%08x", sums.crc32c)})
+		} else {
+			err = printText("%x  %08x  %s\n", sums.sha256, sums.crc32c, quoteLines(name))
 		}
-		if _, err := fmt.Printf("%x  %08x  %s\n", sums.sha256, sums.crc32c, name); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -48,6 +58,7 @@ func (c *sumCmd) Run(ctx context.Context) error {
 
 // sums are the sums of one file.
 type sums struct {
+	size   int64
 	sha256 [sha256.Size]byte
 	crc32c uint32
 }
@@ -76,15 +87,16 @@ func sum(ctx context.Context, name string) (sums, error) {
 		crc.Write(b)
 		bar.add(int64(len(b)))
 	}}
+	var n int64
 	if info.Mode().IsRegular() {
-		_, err = io.Copy(sha, file)
+		n, err = io.Copy(sha, file)
 	} else {
-		_, err = wait(ctx, func() (int64, error) { return io.Copy(sha, file) })
+		n, err = wait(ctx, func() (int64, error) { return io.Copy(sha, file) })
 	}
 	if err != nil {
 		return sums{}, err
 	}
-	result := sums{crc32c: crc.Sum32()}
+	result := sums{size: n, crc32c: crc.Sum32()}
 	sha.Sum(result.sha256[:0])
 	return result, nil
 }

@@ -22,3 +22,21 @@ func keepOwner(file *mmapio.File, info fs.FileInfo) {
 		}
 	}
 }
+
+// identityOf returns what tells the file apart from others, and how many names it has.
+func identityOf(info fs.FileInfo) (id identity, links uint64, ok bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return identity{}, 0, false
+	}
+	return identity{uint64(stat.Dev), uint64(stat.Ino)}, uint64(stat.Nlink), true
+}
+
+// allocated returns how many bytes the file takes up on the disk.
+func allocated(info fs.FileInfo) (int64, bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int64(stat.Blocks) * 512, true
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -24,6 +25,29 @@ import (
 
 type tourCmd struct {
 	File string `arg:"" optional:"" name:"file" help:"A file to read. Without one, a file of 256 MiB is made and removed again."`
+	jsonFlag
+}
+
+// tourResult is what a tour has found, as JSON.
+type tourResult struct {
+	File     string    `json:"file"`
+	Size     int64     `json:"size_bytes"`
+	OS       string    `json:"os"`
+	Arch     string    `json:"arch"`
+	CPUs     int       `json:"cpus"`
+	Compared int64     `json:"compared_bytes"`
+	SHA256   string    `json:"sha256"`
+	Rounds   int       `json:"rounds"`
+	Rows     []tourRow `json:"rows"`
+}
+
+// tourRow is a kind of work: medians of what one operation takes.
+type tourRow struct {
+	Name   string  `json:"name"`
+	Bytes  int64   `json:"operation_bytes,omitempty"` // if it is about throughput
+	OS     float64 `json:"os_seconds"`
+	Mmapio float64 `json:"mmapio_seconds"`
+	Faster float64 `json:"faster_ratio"`
 }
 
 // Help is what mmapio tour --help prints below the usage.
@@ -89,7 +113,7 @@ func (c *tourCmd) Run(ctx context.Context) (err error) {
 			err = fmt.Errorf("%w; the temporary files were removed", err)
 		}
 	}()
-	tour := tour{ctx: ctx, plan: tourPlan, folder: folder, file: c.File}
+	tour := tour{ctx: ctx, plan: tourPlan, folder: folder, file: c.File, json: c.JSON}
 	return interrupted(ctx, tour.run())
 }
 
@@ -115,6 +139,7 @@ type tour struct {
 	plan   plan
 	folder string // of what it makes
 	file   string // given by the user, or ""
+	json   bool
 	opened []io.Closer
 }
 
@@ -186,12 +211,18 @@ func (t *tour) run() (err error) {
 	}
 	size := info.Size()
 
-	fmt.Printf("%s, %s, on %s/%s with %d CPUs\n", name, byteCount(size), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	err = t.say("%s, %s, on %s/%s with %d CPUs\n", name, byteCount(size), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	if err != nil {
+		return err
+	}
 	sum, err := t.compare(read, size)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Both see the same bytes: SHA-256 of %s is %x\n", byteCount(min(size, t.plan.lookAt)), sum)
+	looked := min(size, t.plan.lookAt)
+	if err := t.say("Both see the same bytes: SHA-256 of %s is %x\n", byteCount(looked), sum); err != nil {
+		return err
+	}
 
 	rows, err := t.rows(read, size, scratch, scratchSize)
 	if err != nil {
@@ -208,10 +239,29 @@ func (t *tour) run() (err error) {
 			return err
 		}
 	}
-	fmt.Printf("What one writes the other reads.\n\n")
-	printRows(rows)
-	fmt.Printf("\nMedians of %d rounds, both sides in turn.\n", t.plan.rounds-1)
-	return nil
+	if t.json {
+		result := tourResult{File: t.file, Size: size, OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(),
+			Compared: looked, SHA256: hex.EncodeToString(sum), Rounds: t.plan.rounds - 1}
+		for _, row := range rows {
+			result.Rows = append(result.Rows, tourRow{row.name, row.bytes, median(row.osTimes), median(row.mappedTimes), row.faster()})
+		}
+		return printJSON(result)
+	}
+	if err := printText("What one writes the other reads.\n\n"); err != nil {
+		return err
+	}
+	if err := printRows(rows); err != nil {
+		return err
+	}
+	return printText("\nMedians of %d rounds, both sides in turn.\n", t.plan.rounds-1)
+}
+
+// say prints text, unless JSON is wanted.
+func (t *tour) say(format string, arguments ...any) error {
+	if t.json {
+		return nil
+	}
+	return printText(format, arguments...)
 }
 
 // make writes a file of random bytes, through mmapio.
@@ -589,17 +639,25 @@ func (t *tour) time(w work, limit int) (float64, error) {
 }
 
 // printRows prints the table.
-func printRows(rows []*row) {
+func printRows(rows []*row) error {
 	const format = "%-32s %12s %12s %8s\n"
-	fmt.Printf(format, "", "os.File", "mmapio.File", "faster")
+	err := printText(format, "", "os.File", "mmapio.File", "faster")
 	for _, row := range rows {
-		ratios := make([]float64, len(row.osTimes))
-		for i := range ratios {
-			ratios[i] = row.osTimes[i] / row.mappedTimes[i]
+		if err == nil {
+			err = printText(format, row.name, row.format(median(row.osTimes)), row.format(median(row.mappedTimes)),
+				fmt.Sprintf("%.2f x", row.faster()))
 		}
-		fmt.Printf(format, row.name, row.format(median(row.osTimes)), row.format(median(row.mappedTimes)),
-			fmt.Sprintf("%.2f x", median(ratios)))
 	}
+	return err
+}
+
+// faster returns how many times the speed of os.File that of mmapio.File is.
+func (r *row) faster() float64 {
+	ratios := make([]float64, len(r.osTimes))
+	for i := range ratios {
+		ratios[i] = r.osTimes[i] / r.mappedTimes[i]
+	}
+	return median(ratios)
 }
 
 // format returns the time of one operation as the table shows it.
