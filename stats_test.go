@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/mmapio/mmapio"
@@ -101,7 +100,7 @@ func TestStatsOfMappings(t *testing.T) {
 	mmapio.Unmap(f)
 	restore := mmapio.Intercept(func(call string) error {
 		if call == "mapFile" {
-			return syscall.ENOMEM
+			return errors.New("no memory")
 		}
 		return nil
 	})
