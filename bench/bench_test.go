@@ -23,7 +23,7 @@ func BenchmarkP18(b *testing.B) { benchmark(b, "P18") }
 // benchmark runs every side of the rows with that identifier, each under the name
 // of its variant and its side, as in BenchmarkP4/size=4KiB/side=os.
 func benchmark(b *testing.B, id string) {
-	chosen, err := choose(rows(), id)
+	chosen, err := choose(rows(false), id, false, false)
 	if err != nil {
 		b.Fatal(err)
 	}

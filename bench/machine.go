@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -12,6 +13,7 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/host"
+	"github.com/shirou/gopsutil/v4/load"
 	"github.com/shirou/gopsutil/v4/mem"
 )
 
@@ -25,7 +27,9 @@ type machine struct {
 	FileSystem string            `json:"file_system"`
 	PageSize   int               `json:"page_size"`
 	Go         string            `json:"go"`
+	Load       []float64         `json:"load,omitempty"` // of the last 1, 5 and 15 minutes, before the run
 	Packages   map[string]string `json:"packages"`
+	Programs   map[string]string `json:"programs,omitempty"` // other ones that are compared, those that are there
 }
 
 // compared are the packages whose versions matter, in the order of the sides.
@@ -33,6 +37,23 @@ var compared = []struct{ side, module string }{
 	{sideMmapio, "github.com/mmapio/mmapio"},
 	{sideExp, "golang.org/x/exp"},
 	{sideMmapGo, "github.com/edsrzf/mmap-go"},
+	{"afero", "github.com/spf13/afero"},
+}
+
+// programs are those that are compared where they are installed, and what tells their version.
+var programs = []struct {
+	name    string
+	version func(ctx context.Context) (string, error)
+}{
+	{"fio", func(ctx context.Context) (string, error) {
+		return firstLine(exec.CommandContext(ctx, "fio", "--version"))
+	}},
+}
+
+func firstLine(command *exec.Cmd) (string, error) {
+	text, err := command.Output()
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSpace(line), err
 }
 
 // describeMachine tells what it can find out; dir is the folder of the test files.
@@ -41,7 +62,7 @@ func describeMachine(ctx context.Context, dir string) machine {
 	m := machine{
 		CPU: unknown, Cores: runtime.GOMAXPROCS(0), System: runtime.GOOS + "/" + runtime.GOARCH,
 		Kernel: unknown, FileSystem: unknown, PageSize: os.Getpagesize(), Go: runtime.Version(),
-		Packages: make(map[string]string),
+		Packages: make(map[string]string), Programs: make(map[string]string),
 	}
 	if infos, err := cpu.InfoWithContext(ctx); err == nil && len(infos) > 0 {
 		m.CPU = infos[0].ModelName
@@ -51,6 +72,9 @@ func describeMachine(ctx context.Context, dir string) machine {
 	}
 	if kernel, err := host.KernelVersionWithContext(ctx); err == nil {
 		m.Kernel = kernel
+	}
+	if average, err := load.AvgWithContext(ctx); err == nil {
+		m.Load = []float64{average.Load1, average.Load5, average.Load15}
 	}
 	if name := fileSystem(ctx, dir); name != "" {
 		m.FileSystem = name
@@ -63,6 +87,11 @@ func describeMachine(ctx context.Context, dir string) machine {
 			if _, ok := m.Packages[dep.Path]; ok {
 				m.Packages[dep.Path] = dep.Version
 			}
+		}
+	}
+	for _, p := range programs {
+		if version, err := p.version(ctx); err == nil {
+			m.Programs[p.name] = version
 		}
 	}
 	return m
@@ -92,9 +121,26 @@ func fileSystem(ctx context.Context, dir string) string {
 // String is the header of the table.
 func (m machine) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d cores, %.0f GiB; %s, kernel %s; %s; %s\n", m.CPU, m.Cores, m.MemoryGiB, m.System, m.Kernel, m.FileSystem, m.Go)
-	for _, c := range compared {
-		fmt.Fprintf(&b, "%s is %s %s\n", c.side, c.module, m.Packages[c.module])
+	for _, line := range m.lines() {
+		fmt.Fprintln(&b, line)
 	}
 	return b.String()
+}
+
+// lines are those of the header.
+func (m machine) lines() []string {
+	first := fmt.Sprintf("%s, %d cores, %.0f GiB; %s, kernel %s; %s; %s", m.CPU, m.Cores, m.MemoryGiB, m.System, m.Kernel, m.FileSystem, m.Go)
+	if len(m.Load) > 0 {
+		first += fmt.Sprintf("; load %.2f", m.Load[0])
+	}
+	all := []string{first}
+	for _, c := range compared {
+		all = append(all, fmt.Sprintf("%s is %s %s", c.side, c.module, m.Packages[c.module]))
+	}
+	for _, p := range programs {
+		if version, ok := m.Programs[p.name]; ok {
+			all = append(all, fmt.Sprintf("%s is %s", p.name, version))
+		}
+	}
+	return all
 }

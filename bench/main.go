@@ -1,8 +1,9 @@
 // Command bench compares mmapio with os.File and with its peers, side by side:
 //
-//	go run ./bench                # the table
-//	go run ./bench -only P1,P5    # some rows of it
-//	go run ./bench -json out.json # and everything that was measured, as JSON
+//	go run ./bench                      # the table, in less than three minutes
+//	go run ./bench -full -html out.html # everything, and a page with plots of it
+//	go run ./bench -only P1,P5          # some rows
+//	go run ./bench -json out.json       # and all that was measured, as JSON
 //
 // All sides of a row take turns within one run, so that whatever else the machine
 // does slows all of them alike. A result is the median over the rounds of the
@@ -26,12 +27,13 @@ import (
 	"time"
 )
 
-// The defaults of a run: sixty rounds of all rows take about a minute. Short turns
-// and many rounds keep what others do on the machine out of the median.
+// The rounds of a run. Short turns and many rounds keep what others do on the machine
+// out of the median.
 const (
-	defaultRounds = 60
-	defaultSlice  = 10 * time.Millisecond
-	leastRounds   = 10 // with fewer, a median says little
+	quickRounds = 30
+	fullRounds  = 60
+	leastRounds = 10 // with fewer, a median says little
+	turn        = 10 * time.Millisecond
 )
 
 func main() {
@@ -54,10 +56,14 @@ var errUsage = errors.New("wrong use")
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "measure these `rows` alone, as in P1,P5")
-	rounds := flags.Int("rounds", defaultRounds, "how often every side has its turn")
-	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 1.6 GB and are removed")
-	jsonTo := flags.String("json", "", "write all that was measured to this `file`; - is the standard output, in place of the table")
+	only := flags.String("only", "", "measure these `rows` alone, as in P1,P5; "+strings.Join(identifiers(rows(false)), ", "))
+	full := flags.Bool("full", false, "measure everything, in more rounds and on larger files: some twenty minutes, and 10 GB of files")
+	rounds := flags.Int("rounds", 0, fmt.Sprintf("how often every side has its turn, at most; 0 stands for %d, or %d with -full", quickRounds, fullRounds))
+	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 5 GB and are removed")
+	var outputs outputs
+	flags.StringVar(&outputs.json, "json", "", "write all that was measured to this `file`")
+	flags.StringVar(&outputs.html, "html", "", "measure what plots need, too, and write a page with tables and plots to this `file`")
+	flags.StringVar(&outputs.markdown, "markdown", "", "write the table to this `file`, as Markdown; for this one and the two above, - is the standard output in place of the table")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
@@ -67,49 +73,59 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%w: unexpected argument %q", errUsage, flags.Arg(0))
 	}
-	if *rounds < 1 {
-		return fmt.Errorf("%w: -rounds must be 1 or more", errUsage)
+	if *rounds < 0 {
+		return fmt.Errorf("%w: -rounds must be 0 or more", errUsage)
 	}
-	chosen, err := choose(rows(), *only)
+	if err := outputs.check(); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	chosen, err := choose(rows(*full), *only, *full, outputs.html != "")
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	switch {
+	case *rounds > 0:
+	case *full:
+		*rounds = fullRounds
+	default:
+		*rounds = quickRounds
+	}
 
+	machine := describeMachine(ctx, *dir)
 	w, err := newWorkspace(*dir)
 	if err != nil {
 		return err
 	}
-	report, err := measure(ctx, w, chosen, *rounds, defaultSlice, newProgress(stderr))
+	report, err := measure(ctx, w, chosen, *rounds, turn, newProgress(stderr))
 	if closeErr := w.close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
 		return err
 	}
-	report.Machine = describeMachine(ctx, *dir)
-	if *jsonTo == "-" {
-		return writeJSON(stdout, report)
-	}
-	if err := writeTable(stdout, report); err != nil {
-		return err
-	}
-	if *jsonTo == "" {
-		return nil
-	}
-	return writeJSONFile(*jsonTo, report)
+	report.Machine = machine
+	report.Command = strings.Join(append([]string{"go run ./bench"}, args...), " ")
+	return outputs.write(stdout, report)
 }
 
-// choose returns the rows with the given identifiers, all of them for none.
-func choose(all []row, only string) ([]row, error) {
-	if only == "" {
-		return all, nil
-	}
+// choose returns the rows with the given identifiers, whatever they take. For none it
+// returns all; those that take long only for a full run, and those that are points of
+// curves only where these are drawn.
+func choose(all []row, only string, full, curves bool) ([]row, error) {
 	var chosen []row
+	if only == "" {
+		for _, r := range all {
+			if (full || !r.full) && (full || curves || r.curve == nil) {
+				chosen = append(chosen, r)
+			}
+		}
+		return chosen, nil
+	}
 	for id := range strings.SplitSeq(only, ",") {
-		id = strings.ToUpper(strings.TrimSpace(id))
+		id = strings.TrimSpace(id)
 		before := len(chosen)
 		for _, r := range all {
-			if r.id == id {
+			if strings.EqualFold(r.id, id) {
 				chosen = append(chosen, r)
 			}
 		}

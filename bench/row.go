@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
+
+	"github.com/spf13/afero"
 )
 
 // A row is one workload, done by several sides that are compared with each other.
@@ -15,21 +19,50 @@ type row struct {
 	bytes   int                                   // how many one operation moves
 	ops     int                                   // how many operations in one go, 0 for as many as there is time for
 	cpus    int                                   // how many processors it takes, 0 for one
+	rounds  int                                   // how many rounds are enough, 0 for as many as all rows have
+	full    bool                                  // it takes long: only when everything is measured, or it is asked for by name
 	around  func() (undo func() error, err error) // sets the machine up; it may be nil
 	sides   []side
-	pairs   []pair // which sides are compared
+	pairs   []pair              // which sides are compared
+	groups  map[string][]string // names that stand for the fastest of some sides, in pairs
 	limits  []limit
+
+	// curve is the plot in which this row is the point at x; nil for a row of the table.
+	curve *curve
+	x     float64
 
 	// figures counts instead of timing.
 	figures func(w *workspace, open opener) ([]figure, error)
 	counts  []count // which figures are compared
 }
 
+// A curve is a plot of rows that differ in one number. Such rows are measured when they
+// are drawn, or asked for.
+type curve struct {
+	Title string   `json:"title"`
+	What  string   `json:"what"` // for people
+	Axis  string   `json:"axis"` // what x is
+	Bytes bool     `json:"bytes,omitempty"`
+	Y     quantity `json:"y"`
+}
+
+// A quantity is what is drawn of a measured time.
+type quantity string
+
+const (
+	timeEach       quantity = "time per operation"
+	eachSecond     quantity = "operations per second"
+	bytesPerSecond quantity = "bytes per second" // of as many as x each
+)
+
 // A side does the workload of a row with one package.
 type side struct {
 	name string
-	open func(w *workspace) (*session, error) // for timed rows
-	hold opener                               // for counted rows
+	// A row does without an optional side that cannot be opened, and says so. Without any
+	// other it is skipped.
+	optional bool
+	open     func(w *workspace) (*session, error) // for timed rows
+	hold     opener                               // for counted rows
 }
 
 // A session is a side at work on its files.
@@ -42,8 +75,14 @@ type session struct {
 	// took returns what counts as the time of the last run, of n operations; nil stands
 	// for the time that it took.
 	took func(n int) time.Duration
+	// delays returns what the last run measured one by one, beside the time it took; it may be nil.
+	delays func() []time.Duration
+	// unseen tells that run cannot say what it read, as where another program reads.
+	unseen bool
 	// file has the result of a side that writes; it is empty for one that reads.
 	file string
+	// files is where file is, if not in the file system of the machine.
+	files afero.Fs
 	// close may be nil.
 	close func() error
 }
@@ -119,9 +158,20 @@ type figure struct {
 	value float64
 }
 
-// rows returns every row, in the order of the goals.
-func rows() []row {
-	return slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows())
+// rows returns every row, in the order of the goals; full makes the files of some longer.
+func rows(full bool) []row {
+	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows())
+	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(a.order(), b.order()) })
+	return all
+}
+
+// order puts goals first, by number, and then what has none.
+func (r *row) order() int {
+	var number int
+	if _, err := fmt.Sscanf(r.id, "P%d", &number); err != nil {
+		return math.MaxInt
+	}
+	return number
 }
 
 // name is the identifier and the variant of a row.
@@ -143,11 +193,13 @@ func versus(sides ...string) []pair {
 
 // The names of the sides. They are parts of benchmark names, so without a slash.
 const (
-	sideMmapio  = "mmapio"
-	sideOS      = "os"
-	sideExp     = "xexp"
-	sideMmapGo  = "mmap-go"
-	sideHeap    = "heap"
-	sideBufio   = "bufio"
-	sideBufio64 = "bufio-64KiB"
+	sideMmapio   = "mmapio"
+	sideOS       = "os"
+	sideExp      = "xexp"
+	sideMmapGo   = "mmap-go"
+	sideAferoOS  = "afero-os"
+	sideAferoMem = "afero-mem"
+	sideHeap     = "heap"
+	sideBufio    = "bufio"
+	sideBufio64  = "bufio-64KiB"
 )

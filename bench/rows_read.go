@@ -11,6 +11,7 @@ import (
 
 	"github.com/edsrzf/mmap-go"
 	"github.com/mmapio/mmapio"
+	"github.com/spf13/afero"
 	xexp "golang.org/x/exp/mmap"
 )
 
@@ -22,7 +23,7 @@ func readRows() []row {
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(25)},
 				{sideMmapio, sideExp, within(1.7)},
-			}, versus(sideMmapGo)...),
+			}, versus(sideMmapGo, sideAferoOS, sideAferoMem)...),
 		},
 		{
 			id: "P2", what: "ReadAt 64 B, random over 64 MiB", bytes: 64,
@@ -30,7 +31,7 @@ func readRows() []row {
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(6.5)},
 				{sideMmapio, sideExp, within(1.3)},
-			}, versus(sideMmapGo)...),
+			}, versus(sideMmapGo, sideAferoOS, sideAferoMem)...),
 		},
 		parallelRow(),
 		randomReadRow(4),
@@ -40,7 +41,7 @@ func readRows() []row {
 			sides: sequentialReads(64*miB, 64),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(12)},
-			}, versus(sideBufio, sideExp, sideMmapGo)...),
+			}, versus(sideBufio, sideExp, sideMmapGo, sideAferoOS, sideAferoMem)...),
 		},
 	}
 }
@@ -50,7 +51,7 @@ func parallelRow() row {
 	r := row{id: "P3", what: "ReadAt 64 B, random over 64 MiB, 2 goroutines", bytes: 64, cpus: 2}
 	for goroutines := 1; goroutines <= 2; goroutines++ {
 		reads := randomReads{size: 64 * miB, n: 64, walks: 2, goroutines: goroutines}
-		for _, s := range reads.sides() {
+		for _, s := range reads.sides()[:4] { // a file of afero's memory is not for two goroutines
 			s.name += fmt.Sprintf("(%d)", goroutines)
 			r.sides = append(r.sides, s)
 		}
@@ -126,7 +127,44 @@ func (r randomReads) sides() []side {
 				return readMmapGo(m, p, way, n)
 			})
 		})},
+		{name: sideAferoOS, open: onFile("read", r.size, func(path string, size int64) (*session, error) {
+			f, err := afero.NewOsFs().Open(path)
+			if err != nil {
+				return nil, err
+			}
+			return r.session(f, size, f.Close, func(p []byte, way *walk, n int) (uint64, error) {
+				return readAfero(f, p, way, n)
+			})
+		})},
+		{name: sideAferoMem, open: onFile("read", r.size, func(path string, size int64) (*session, error) {
+			f, err := inMemory(path)
+			if err != nil {
+				return nil, err
+			}
+			return r.session(f, size, f.Close, func(p []byte, way *walk, n int) (uint64, error) {
+				return readAfero(f, p, way, n)
+			})
+		})},
 	}
+}
+
+// inMemory returns an open file of an afero.MemMapFs with the content of the one at path.
+func inMemory(path string) (_ afero.File, err error) {
+	content, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer content.Close()
+	f, err := afero.NewMemMapFs().Create(path)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{content}, make([]byte, miB))
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
 }
 
 // session warms file up and returns the session of a side that reads by loop.
@@ -174,7 +212,7 @@ func (r randomReads) session(file io.ReaderAt, size int64, close func() error, l
 	}}, nil
 }
 
-// The four loops below are the same but for the type they read from: every side is
+// The loops below are the same but for the type they read from: every side is
 // called as a user would call it, not through an interface.
 
 func readMmapio(f *mmapio.File, p []byte, way *walk, n int) (sum uint64, err error) {
@@ -222,6 +260,19 @@ func readMmapGo(m mmap.MMap, p []byte, way *walk, n int) (sum uint64, err error)
 		x = next(x)
 		if copy(p, m[offset(x, unit, units):]) < len(p) {
 			return 0, io.ErrUnexpectedEOF
+		}
+		sum = mix(sum, p)
+	}
+	way.x = x
+	return whole(sum, p), nil
+}
+
+func readAfero(f afero.File, p []byte, way *walk, n int) (sum uint64, err error) {
+	x, unit, units := way.x, way.unit, way.units
+	for range n {
+		x = next(x)
+		if _, err := f.ReadAt(p, offset(x, unit, units)); err != nil {
+			return 0, err
 		}
 		sum = mix(sum, p)
 	}
@@ -330,7 +381,28 @@ func sequentialReads(size int64, n int) []side {
 				return sum, nil
 			})
 		})},
+		sequentialAfero(sideAferoOS, size, n, afero.NewOsFs().Open),
+		sequentialAfero(sideAferoMem, size, n, inMemory),
 	}
+}
+
+func sequentialAfero(name string, size int64, n int, open func(path string) (afero.File, error)) side {
+	return side{name: name, open: onFile("read", size, func(path string, size int64) (*session, error) {
+		f, err := open(path)
+		if err != nil {
+			return nil, err
+		}
+		p := make([]byte, n)
+		return sequentialReader(f, size, p, f.Close, func(sum uint64, n int) (uint64, error) {
+			for range n {
+				if _, err := f.Read(p); err != nil {
+					return 0, err
+				}
+				sum = mix(sum, p)
+			}
+			return sum, nil
+		})
+	})}
 }
 
 // bufferedReader is a file behind a buffer, with just enough to go back to its begin.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/edsrzf/mmap-go"
 	"github.com/mmapio/mmapio"
+	"github.com/spf13/afero"
 )
 
 const (
@@ -24,21 +25,21 @@ func writeRows() []row {
 			sides: randomWrites(512*miB, 64),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(20)},
-			}, versus(sideMmapGo)...),
+			}, versus(sideMmapGo, sideAferoOS)...),
 		},
 		{
 			id: "P6", variant: "op=write", what: "Write 64 B in sequence", bytes: 64,
 			sides: sequentialWrites(64*miB, 64),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(12)},
-			}, versus(sideBufio)...),
+			}, versus(sideBufio, sideAferoOS)...),
 		},
 		{
 			id: "P9", variant: "mode=default", what: "append 128 B, up to 8 MiB", bytes: 128, ops: appended,
 			sides: appends(128),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(0.95)},
-			}, versus(sideBufio)...),
+			}, versus(sideBufio, sideAferoOS, sideAferoMem)...),
 		},
 		{
 			id: "P9", variant: "mode=preallocated", what: "append 128 B, up to 8 MiB, preallocated", bytes: 128, ops: appended,
@@ -94,6 +95,19 @@ func randomWrites(size int64, n int) []side {
 				return 0, writeMmapGo(m, p, way, n)
 			}}, nil
 		})},
+		{name: sideAferoOS, open: onFile("write-"+sideAferoOS, size, func(path string, size int64) (*session, error) {
+			f, err := afero.NewOsFs().OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return nil, err
+			}
+			if err := rewrite(f, size); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			p, way := make([]byte, n), newWalk(size, n, seed)
+			return &session{file: path, close: f.Close, run: func(n int) (uint64, error) {
+				return 0, writeAfero(f, p, way, n)
+			}}, nil
+		})},
 	}
 }
 
@@ -120,6 +134,19 @@ func writeMmapio(f *mmapio.File, p []byte, way *walk, n int) error {
 }
 
 func writeOS(f *os.File, p []byte, way *walk, n int) error {
+	x, unit, units := way.x, way.unit, way.units
+	for range n {
+		x = next(x)
+		binary.LittleEndian.PutUint64(p, x)
+		if _, err := f.WriteAt(p, offset(x, unit, units)); err != nil {
+			return err
+		}
+	}
+	way.x = x
+	return nil
+}
+
+func writeAfero(f afero.File, p []byte, way *walk, n int) error {
 	x, unit, units := way.x, way.unit, way.units
 	for range n {
 		x = next(x)
@@ -213,6 +240,27 @@ func sequentialWrites(size int64, n int) []side {
 			})
 			return &session{file: path, close: f.Close, run: run}, nil
 		})},
+		{name: sideAferoOS, open: onFile("write-"+sideAferoOS, size, func(path string, size int64) (*session, error) {
+			f, err := afero.NewOsFs().OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return nil, err
+			}
+			if err := rewrite(f, size); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			p := make([]byte, n)
+			run := inTurns(f, int(size)/n, func(x uint64, n int) (uint64, error) {
+				for range n {
+					x = next(x)
+					binary.LittleEndian.PutUint64(p, x)
+					if _, err := f.Write(p); err != nil {
+						return 0, err
+					}
+				}
+				return x, nil
+			})
+			return &session{file: path, close: f.Close, run: run}, nil
+		})},
 	}
 }
 
@@ -257,9 +305,33 @@ func appends(n int, options ...mmapio.Option) []side {
 				return f.Close()
 			}), nil
 		}},
+		aferoAppends(sideAferoOS, n, afero.NewOsFs()),
+		aferoAppends(sideAferoMem, n, afero.NewMemMapFs()),
 		bufferedAppends(sideBufio, n, 4*kiB),
 		bufferedAppends(sideBufio64, n, 64*kiB),
 	}
+}
+
+func aferoAppends(name string, n int, files afero.Fs) side {
+	return side{name: name, open: func(w *workspace) (*session, error) {
+		var f afero.File
+		p := make([]byte, n)
+		s := newFileSession(w, name, func(path string) (err error) {
+			f, err = files.Create(path)
+			return err
+		}, func(n int) error {
+			for x := uint64(seed); n > 0; n-- {
+				x = next(x)
+				binary.LittleEndian.PutUint64(p, x)
+				if _, err := f.Write(p); err != nil {
+					return errors.Join(err, f.Close())
+				}
+			}
+			return f.Close()
+		})
+		s.files = files
+		return s, nil
+	}}
 }
 
 func bufferedAppends(name string, n, buffer int) side {

@@ -11,9 +11,10 @@ import (
 
 // A report is all that a run has measured.
 type report struct {
+	Command string   `json:"command"`
 	Machine machine  `json:"machine"`
-	Rounds  int      `json:"rounds"`
-	Slice   duration `json:"slice"` // how long a side has its turn
+	Rounds  int      `json:"rounds"` // at most: a row that takes long has fewer
+	Slice   duration `json:"slice"`  // how long a side has its turn
 	Took    duration `json:"took"`
 	Rows    []result `json:"rows"`
 }
@@ -28,7 +29,11 @@ type result struct {
 	ID          string       `json:"id"`
 	Variant     string       `json:"variant,omitempty"`
 	What        string       `json:"what"`
-	Skipped     string       `json:"skipped,omitempty"` // the reason
+	Curve       *curve       `json:"curve,omitempty"`
+	X           float64      `json:"x,omitempty"`
+	Skipped     string       `json:"skipped,omitempty"`  // the reason
+	LeftOut     []absent     `json:"left_out,omitempty"` // sides that the row does without
+	Rounds      int          `json:"rounds,omitempty"`
 	BytesEach   int          `json:"bytes_per_op,omitempty"`
 	Sides       []timing     `json:"sides,omitempty"`
 	Comparisons []comparison `json:"comparisons,omitempty"`
@@ -37,12 +42,26 @@ type result struct {
 	Excesses    []excess     `json:"excesses,omitempty"`
 }
 
+// An absent is a side that could not be opened, and why.
+type absent struct {
+	Side   string `json:"side"`
+	Reason string `json:"reason"`
+}
+
 // A timing is how long a side took for one operation.
 type timing struct {
 	Side string `json:"side"`
 	Runs int    `json:"ops_per_round"`
 	spread
 	NanosecondsEach []float64 `json:"ns_per_op"` // by round
+	// Delays are what the row measured one by one in all rounds, beside.
+	Delays []percentile `json:"delays,omitempty"`
+}
+
+// A percentile is the value that so many per cent of a sample do not exceed.
+type percentile struct {
+	Percent     float64 `json:"percent"`
+	Nanoseconds float64 `json:"ns"`
 }
 
 // A comparison is the ratio between two sides: of their speeds, or of their times.
@@ -95,12 +114,16 @@ type progress interface {
 func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice time.Duration, p progress) (report, error) {
 	began := time.Now()
 	rep := report{Rounds: rounds, Slice: duration(slice)}
-	p.begin(len(rows) * rounds)
+	steps := 0
+	for i := range rows {
+		steps += rows[i].most(rounds)
+	}
+	p.begin(steps)
 	defer p.end()
 	for i := range rows {
 		r := &rows[i]
 		p.row(r.name())
-		res, err := measureRow(ctx, w, r, rounds, slice, p)
+		res, err := measureRow(ctx, w, r, r.most(rounds), slice, p)
 		if err := errors.Join(err, w.clear()); err != nil {
 			return report{}, fmt.Errorf("%s: %w", r.name(), err)
 		}
@@ -110,8 +133,16 @@ func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice ti
 	return rep, nil
 }
 
+// most is how many rounds a row has where all rows have so many at most.
+func (r *row) most(rounds int) int {
+	if r.rounds > 0 {
+		return min(r.rounds, rounds)
+	}
+	return rounds
+}
+
 func measureRow(ctx context.Context, w *workspace, r *row, rounds int, slice time.Duration, p progress) (result, error) {
-	res := result{ID: r.id, Variant: r.variant, What: r.what, BytesEach: r.bytes}
+	res := result{ID: r.id, Variant: r.variant, What: r.what, BytesEach: r.bytes, Curve: r.curve, X: r.x, Rounds: rounds}
 	if err := ctx.Err(); err != nil {
 		return res, err
 	}
@@ -173,63 +204,97 @@ func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, 
 		}
 		defer func() { err = errors.Join(err, undo()) }()
 	}
-	sessions := make([]*session, len(r.sides))
+	var open []opened
 	defer func() {
-		for _, s := range sessions {
-			if s != nil {
-				err = errors.Join(err, s.end())
-			}
+		for _, s := range open {
+			err = errors.Join(err, s.end())
 		}
 	}()
-	for i, s := range r.sides {
-		if sessions[i], err = s.open(w); err != nil {
+	for _, s := range r.sides {
+		session, err := s.open(w)
+		switch {
+		case err == nil:
+			open = append(open, opened{s.name, session})
+		case s.optional:
+			res.LeftOut = append(res.LeftOut, absent{s.name, err.Error()})
+		default:
 			res.Skipped = fmt.Sprintf("%s: %v", s.name, err)
 			p.step(rounds)
 			return res, nil
 		}
 	}
-	if err := agree(r, sessions); err != nil {
+	if err := agree(r, open); err != nil {
 		return res, err
 	}
-	runs := make([]int, len(sessions))
-	for i, s := range sessions {
+	runs := make([]int, len(open))
+	for i, s := range open {
 		if runs[i] = r.ops; r.ops > 0 {
 			continue
 		}
-		if runs[i], err = calibrate(s, slice); err != nil {
-			return res, fmt.Errorf("%s: %w", r.sides[i].name, err)
+		if runs[i], err = calibrate(s.session, slice); err != nil {
+			return res, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 
-	each := make([][]float64, len(sessions)) // by side, by round
+	each := make(map[string][]float64) // by side, by round
+	delays := make(map[string][]float64)
 	for round := range rounds {
-		for turn := range sessions {
+		for turn := range open {
 			if err := ctx.Err(); err != nil {
 				return res, err
 			}
-			i := (round + turn) % len(sessions)
-			took, err := timed(sessions[i], runs[i])
+			i := (round + turn) % len(open)
+			s := open[i]
+			took, err := timed(s.session, runs[i])
 			if err != nil {
-				return res, fmt.Errorf("%s: %w", r.sides[i].name, err)
+				return res, fmt.Errorf("%s: %w", s.name, err)
 			}
-			each[i] = append(each[i], float64(took)/float64(runs[i]))
+			each[s.name] = append(each[s.name], float64(took)/float64(runs[i]))
+			if s.delays != nil {
+				for _, d := range s.delays() {
+					delays[s.name] = append(delays[s.name], float64(d))
+				}
+			}
 		}
 		p.step(1)
 	}
 
-	bySide := make(map[string][]float64)
-	for i, s := range r.sides {
-		bySide[s.name] = each[i]
-		res.Sides = append(res.Sides, timing{s.name, runs[i], spreadOf(each[i]), each[i]})
+	for i, s := range open {
+		res.Sides = append(res.Sides, timing{s.name, runs[i], spreadOf(each[s.name]), each[s.name], percentilesOf(delays[s.name])})
 	}
 	for _, l := range r.limits {
-		took := spreadOf(bySide[l.of])
+		took := spreadOf(each[l.of])
 		res.Limits = append(res.Limits, bound{l.of, took, l.nanoseconds, took.Median <= l.nanoseconds})
 	}
 	for _, c := range r.pairs {
-		res.Comparisons = append(res.Comparisons, compare(c, bySide[c.of], bySide[c.against]))
+		if group := r.groups[c.against]; group != nil {
+			c.against = fastest(each, group)
+		}
+		if each[c.of] != nil && each[c.against] != nil { // an optional side may be missing
+			res.Comparisons = append(res.Comparisons, compare(c, each[c.of], each[c.against]))
+		}
 	}
 	return res, nil
+}
+
+// An opened is a side that is measured.
+type opened struct {
+	name string
+	*session
+}
+
+// fastest returns which of the sides that were measured took the least time, or nothing if
+// none was.
+func fastest(each map[string][]float64, sides []string) string {
+	best, least := "", math.Inf(1)
+	for _, name := range sides {
+		if times := each[name]; times != nil {
+			if median := spreadOf(times).Median; median < least {
+				best, least = name, median
+			}
+		}
+	}
+	return best
 }
 
 // compare relates the times of one side to another's.
@@ -250,34 +315,42 @@ func compare(c pair, of, against []float64) comparison {
 
 // agree lets every side do the same operations, first one by one, then many at
 // once, and checks that they read and wrote the same.
-func agree(r *row, sessions []*session) error {
-	const single, many = 64, 1000
+func agree(r *row, sides []opened) error {
+	single, many := 64, 1000
+	if r.bytes > 0 {
+		const enough = 32 * miB // or large operations would take minutes
+		single, many = max(1, min(single, enough/r.bytes)), max(1, min(many, enough/r.bytes))
+	}
 	var first uint64
-	for i, s := range sessions {
+	var firstName string
+	for _, s := range sides {
+		if s.unseen {
+			continue
+		}
 		sum := uint64(0)
 		for range single {
 			one, err := s.do(1)
 			if err != nil {
-				return fmt.Errorf("%s: %w", r.sides[i].name, err)
+				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			sum = sum*31 + one
 		}
 		all, err := s.do(many)
 		if err != nil {
-			return fmt.Errorf("%s: %w", r.sides[i].name, err)
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		sum = sum*31 + all
 		if s.file != "" {
-			file, err := sumFile(s.file)
+			file, err := sumFile(s.files, s.file)
 			if err != nil {
-				return fmt.Errorf("%s: %w", r.sides[i].name, err)
+				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			sum = sum*31 + file
 		}
-		if i == 0 {
-			first = sum
+		if firstName == "" {
+			first, firstName = sum, s.name
 		} else if sum != first {
-			return fmt.Errorf("%s and %s disagree: checksums %016x and %016x", r.sides[0].name, r.sides[i].name, first, sum)
+			return fmt.Errorf("%s and %s disagree: checksums %016x and %016x", firstName, s.name, first, sum)
 		}
 	}
 	return nil

@@ -37,7 +37,7 @@ func tiny(t *testing.T) *workspace {
 // a run fails otherwise.
 func TestEveryRow(t *testing.T) {
 	const rounds = 2
-	for _, r := range rows() {
+	for _, r := range rows(false) {
 		t.Run(r.name(), func(t *testing.T) {
 			w := tiny(t)
 			rep, err := measure(t.Context(), w, []row{r}, rounds, time.Millisecond, silence{})
@@ -81,7 +81,7 @@ func TestEveryRow(t *testing.T) {
 // The names that pairs and counts use are those of sides.
 func TestRowsAreWhole(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, r := range rows() {
+	for _, r := range rows(false) {
 		if seen[r.name()] {
 			t.Errorf("%s is there twice", r.name())
 		}
@@ -97,8 +97,18 @@ func TestRowsAreWhole(t *testing.T) {
 			}
 		}
 		for _, p := range r.pairs {
-			if !names[p.of] || !names[p.against] || p.of == p.against {
+			if !names[p.of] || !names[p.against] && r.groups[p.against] == nil || p.of == p.against {
 				t.Errorf("%s compares %q with %q", r.name(), p.of, p.against)
+			}
+		}
+		for name, group := range r.groups {
+			if names[name] || !slices.ContainsFunc(r.pairs, func(p pair) bool { return p.against == name }) {
+				t.Errorf("%s: group %s is a side, or not compared with", r.name(), name)
+			}
+			for _, s := range group {
+				if !names[s] {
+					t.Errorf("%s: group %s has no side %q", r.name(), name, s)
+				}
 			}
 		}
 		for _, c := range r.counts {
@@ -272,7 +282,7 @@ func TestCommand(t *testing.T) {
 
 func TestWrongUse(t *testing.T) {
 	for _, args := range [][]string{
-		{"-only", "P1,P99"}, {"-only", ","}, {"-rounds", "0"}, {"-rounds", "many"}, {"-frobnicate"}, {"P1"},
+		{"-only", "P1,P99"}, {"-only", ","}, {"-rounds", "-1"}, {"-rounds", "many"}, {"-frobnicate"}, {"P1"},
 	} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); !errors.Is(err, errUsage) {
 			t.Errorf("%q: got %v", args, err)
@@ -289,7 +299,7 @@ func TestWrongUse(t *testing.T) {
 func TestChoose(t *testing.T) {
 	all := []row{{id: "A"}, {id: "B", variant: "x=1"}, {id: "B", variant: "x=2"}, {id: "C"}}
 	for only, want := range map[string]string{"": "[A B B C]", "B": "[B B]", "c,A": "[C A]"} {
-		chosen, err := choose(all, only)
+		chosen, err := choose(all, only, false, false)
 		var got []string
 		for _, r := range chosen {
 			got = append(got, r.id)

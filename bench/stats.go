@@ -1,6 +1,10 @@
 package main
 
-import "github.com/aclements/go-moremath/stats"
+import (
+	"slices"
+
+	"github.com/aclements/go-moremath/stats"
+)
 
 // A spread is the distribution of a measured value over the rounds: the median,
 // the quartiles and the extremes. Quantiles are those that benchstat uses (R8).
@@ -22,6 +26,23 @@ func spreadOf(values []float64) spread {
 		Min:    least,
 		Max:    most,
 	}
+}
+
+// percentilesOf returns those that a sample is drawn by: every whole one, and the tail.
+func percentilesOf(values []float64) []percentile {
+	if len(values) == 0 {
+		return nil
+	}
+	s := stats.Sample{Xs: slices.Clone(values)}
+	s.Sort()
+	var all []percentile
+	for percent := range 100 {
+		all = append(all, percentile{float64(percent), s.Quantile(float64(percent) / 100)})
+	}
+	for _, percent := range []float64{99.5, 99.9, 99.99, 100} {
+		all = append(all, percentile{percent, s.Quantile(percent / 100)})
+	}
+	return all
 }
 
 // ratios divides a by b, round by round. Only values of the same round are

@@ -11,6 +11,8 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+
+	"github.com/spf13/afero"
 )
 
 const (
@@ -139,9 +141,13 @@ func whole(sum uint64, p []byte) uint64 {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sumFile returns the checksum of the file at path.
-func sumFile(path string) (uint64, error) {
-	f, err := os.Open(path)
+// sumFile returns the checksum of the file at path in files, which may be nil for the
+// file system of the machine.
+func sumFile(files afero.Fs, path string) (uint64, error) {
+	if files == nil {
+		files = afero.NewOsFs()
+	}
+	f, err := files.Open(path)
 	if err != nil {
 		return 0, err
 	}

@@ -11,7 +11,7 @@ func TestTable(t *testing.T) {
 	rep := report{
 		Machine: machine{
 			CPU: "A CPU", Cores: 2, MemoryGiB: 24, System: "linux/amd64", Kernel: "6.1", FileSystem: "ext4", Go: "go1.26",
-			Packages: map[string]string{"github.com/mmapio/mmapio": "v1", "golang.org/x/exp": "v2", "github.com/edsrzf/mmap-go": "v3"},
+			Packages: map[string]string{"github.com/mmapio/mmapio": "v1", "golang.org/x/exp": "v2", "github.com/edsrzf/mmap-go": "v3", "github.com/spf13/afero": "v4"},
 		},
 		Rounds: 9, Slice: duration(20 * time.Millisecond), Took: duration(1600 * time.Millisecond),
 		Rows: []result{
@@ -35,6 +35,7 @@ A CPU, 2 cores, 24 GiB; linux/amd64, kernel 6.1; ext4; go1.26
 mmapio is github.com/mmapio/mmapio v1
 xexp is golang.org/x/exp v2
 mmap-go is github.com/edsrzf/mmap-go v3
+afero is github.com/spf13/afero v4
 9 rounds, each side 20ms at a time, in turns; 2s in all
 fewer than 10 rounds: these ratios are a hint, not a result
 
