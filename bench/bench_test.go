@@ -11,14 +11,25 @@ func BenchmarkP3(b *testing.B)  { benchmark(b, "P3") }
 func BenchmarkP4(b *testing.B)  { benchmark(b, "P4") }
 func BenchmarkP5(b *testing.B)  { benchmark(b, "P5") }
 func BenchmarkP6(b *testing.B)  { benchmark(b, "P6") }
+func BenchmarkP7(b *testing.B)  { benchmark(b, "P7") }
+func BenchmarkP8(b *testing.B)  { benchmark(b, "P8") }
 func BenchmarkP9(b *testing.B)  { benchmark(b, "P9") }
 func BenchmarkP10(b *testing.B) { benchmark(b, "P10") }
 func BenchmarkP11(b *testing.B) { benchmark(b, "P11") }
 func BenchmarkP12(b *testing.B) { benchmark(b, "P12") }
 func BenchmarkP13(b *testing.B) { benchmark(b, "P13") }
 func BenchmarkP14(b *testing.B) { benchmark(b, "P14") }
+func BenchmarkP15(b *testing.B) { benchmark(b, "P15") }
 func BenchmarkP16(b *testing.B) { benchmark(b, "P16") }
 func BenchmarkP18(b *testing.B) { benchmark(b, "P18") }
+
+func BenchmarkIndex(b *testing.B)      { benchmark(b, "index") }
+func BenchmarkHTTP(b *testing.B)       { benchmark(b, "http") }
+func BenchmarkLog(b *testing.B)        { benchmark(b, "log") }
+func BenchmarkReads(b *testing.B)      { benchmark(b, "reads") }
+func BenchmarkWrites(b *testing.B)     { benchmark(b, "writes") }
+func BenchmarkGoroutines(b *testing.B) { benchmark(b, "goroutines") }
+func BenchmarkAppends(b *testing.B)    { benchmark(b, "appends") }
 
 // benchmark runs every side of the rows with that identifier, each under the name
 // of its variant and its side, as in BenchmarkP4/size=4KiB/side=os.

@@ -81,6 +81,7 @@ type session struct {
 	unseen bool
 	// file has the result of a side that writes; it is empty for one that reads.
 	file string
+	from int64 // where in file the result begins
 	// files is where file is, if not in the file system of the machine.
 	files afero.Fs
 	// close may be nil.
@@ -160,7 +161,7 @@ type figure struct {
 
 // rows returns every row, in the order of the goals; full makes the files of some longer.
 func rows(full bool) []row {
-	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows())
+	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows(), streamRows(), flushRows(), programRows(full), curveRows(), fioRows())
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(a.order(), b.order()) })
 	return all
 }

@@ -135,13 +135,17 @@ func readCold(f io.ReaderAt, p []byte, way *walk, n int) (sum uint64, err error)
 func beside(s *session) {
 	run := s.run
 	var each time.Duration
+	var delays []time.Duration
 	s.run = func(n int) (uint64, error) {
 		stop, slept := make(chan struct{}), make(chan struct{})
 		began, sleeps := time.Now(), 0
+		delays = delays[:0]
 		go func() {
 			defer close(slept)
 			for {
+				before := time.Now()
 				time.Sleep(time.Millisecond)
+				delays = append(delays, time.Since(before))
 				sleeps++
 				select {
 				case <-stop:
@@ -157,4 +161,5 @@ func beside(s *session) {
 		return sum, err
 	}
 	s.took = func(n int) time.Duration { return each * time.Duration(n) }
+	s.delays = func() []time.Duration { return delays }
 }

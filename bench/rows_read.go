@@ -77,7 +77,7 @@ func randomReadRow(kibibytes int) row {
 		pairs: append([]pair{
 			{sideMmapio, sideOS, within(1.03)},
 			{sideMmapio, sideExp, within(1.03)},
-		}, versus(sideMmapGo)...),
+		}, versus(sideMmapGo, sideAferoOS, sideAferoMem)...),
 	}
 }
 

@@ -228,7 +228,7 @@ func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, 
 	}
 	runs := make([]int, len(open))
 	for i, s := range open {
-		if runs[i] = r.ops; r.ops > 0 {
+		if runs[i] = min(r.ops, w.ops); r.ops > 0 {
 			continue
 		}
 		if runs[i], err = calibrate(s.session, slice); err != nil {
@@ -341,7 +341,7 @@ func agree(r *row, sides []opened) error {
 		}
 		sum = sum*31 + all
 		if s.file != "" {
-			file, err := sumFile(s.files, s.file)
+			file, err := sumFile(s.files, s.file, s.from)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}

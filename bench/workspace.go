@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type workspace struct {
 	dir     string
 	largest int64 // no file is longer
 	files   int   // how many files are held open at most
+	ops     int   // how many operations a run has at most, where a row says how many
 }
 
 // newWorkspace makes a workspace in a new folder inside parent.
@@ -37,7 +39,7 @@ func newWorkspace(parent string) (*workspace, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &workspace{dir: dir, largest: math.MaxInt64, files: math.MaxInt}, nil
+	return &workspace{dir: dir, largest: math.MaxInt64, files: math.MaxInt, ops: math.MaxInt}, nil
 }
 
 func (w *workspace) close() error { return os.RemoveAll(w.dir) }
@@ -85,6 +87,37 @@ func onFile(name string, size int64, open func(path string, size int64) (*sessio
 		}
 		return open(path, size)
 	}
+}
+
+// made returns the path of a file that write writes, if it is not there.
+func (w *workspace) made(name string, write func(f io.Writer) error) (string, error) {
+	path := w.path(name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	out := bufio.NewWriterSize(f, miB)
+	return path, errors.Join(write(out), out.Flush(), f.Close())
+}
+
+// text returns the path of a file of about size bytes, in lines of up to 120 characters.
+func (w *workspace) text(name string, size int64) (string, error) {
+	size = min(size, w.largest)
+	return w.made(name, func(f io.Writer) error {
+		letters := bytes.Repeat([]byte("a line of text "), 8)
+		for x, left := uint64(seed), size; left > 0; {
+			x = next(x)
+			line := letters[:offset(x, 1, uint64(len(letters)+1))]
+			if _, err := f.Write(append(line[:len(line):len(line)], '\n')); err != nil {
+				return err
+			}
+			left -= int64(len(line)) + 1
+		}
+		return nil
+	})
 }
 
 func fill(f io.Writer, size int64) error {
@@ -141,9 +174,9 @@ func whole(sum uint64, p []byte) uint64 {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sumFile returns the checksum of the file at path in files, which may be nil for the
-// file system of the machine.
-func sumFile(files afero.Fs, path string) (uint64, error) {
+// sumFile returns the checksum of the file at path from an offset on. The files may be nil
+// for those of the machine.
+func sumFile(files afero.Fs, path string, from int64) (uint64, error) {
 	if files == nil {
 		files = afero.NewOsFs()
 	}
@@ -152,6 +185,9 @@ func sumFile(files afero.Fs, path string) (uint64, error) {
 		return 0, err
 	}
 	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return 0, err
+	}
 	h := crc32.New(castagnoli)
 	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, make([]byte, miB))
 	return uint64(n)<<32 | uint64(h.Sum32()), err
