@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"testing"
+	"time"
 )
 
 func BenchmarkP1(b *testing.B)  { benchmark(b, "P1") }
@@ -23,13 +24,9 @@ func BenchmarkP15(b *testing.B) { benchmark(b, "P15") }
 func BenchmarkP16(b *testing.B) { benchmark(b, "P16") }
 func BenchmarkP18(b *testing.B) { benchmark(b, "P18") }
 
-func BenchmarkIndex(b *testing.B)      { benchmark(b, "index") }
-func BenchmarkHTTP(b *testing.B)       { benchmark(b, "http") }
-func BenchmarkLog(b *testing.B)        { benchmark(b, "log") }
-func BenchmarkReads(b *testing.B)      { benchmark(b, "reads") }
-func BenchmarkWrites(b *testing.B)     { benchmark(b, "writes") }
-func BenchmarkGoroutines(b *testing.B) { benchmark(b, "goroutines") }
-func BenchmarkAppends(b *testing.B)    { benchmark(b, "appends") }
+func BenchmarkIndex(b *testing.B) { benchmark(b, "index") }
+func BenchmarkHTTP(b *testing.B)  { benchmark(b, "http") }
+func BenchmarkLog(b *testing.B)   { benchmark(b, "log") }
 
 // benchmark runs every side of the rows with that identifier, each under the name
 // of its variant and its side, as in BenchmarkP4/size=4KiB/side=os.
@@ -85,6 +82,7 @@ func benchmarkSide(b *testing.B, w *workspace, r row, s side) {
 	if most == 0 {
 		most = b.N
 	}
+	var took time.Duration
 	b.ResetTimer()
 	for left := b.N; left > 0; left -= most {
 		if session.prepare != nil {
@@ -94,11 +92,18 @@ func benchmarkSide(b *testing.B, w *workspace, r row, s side) {
 			}
 			b.StartTimer()
 		}
-		if _, err := session.run(min(left, most)); err != nil {
+		n := min(left, most)
+		if _, err := session.run(n); err != nil {
 			b.Fatal(err)
+		}
+		if session.took != nil {
+			took += session.took(n)
 		}
 	}
 	b.StopTimer()
+	if session.took != nil {
+		b.ReportMetric(float64(took)/float64(b.N), "ns/op")
+	}
 }
 
 func benchmarkFigures(b *testing.B, w *workspace, r row, s side) {

@@ -205,6 +205,82 @@ func TestSkippedRow(t *testing.T) {
 	}
 }
 
+// A row does without an optional side, and says so. It names no comparison with it.
+func TestOptionalSide(t *testing.T) {
+	absentSide := side{name: "c", optional: true, open: func(*workspace) (*session, error) { return nil, errors.New("not installed") }}
+	unseen := side{name: "d", open: func(*workspace) (*session, error) {
+		return &session{
+			unseen: true, run: func(n int) (uint64, error) { return 0, nil },
+			took: func(n int) time.Duration { return time.Duration(n) * time.Hour },
+		}, nil
+	}}
+	res, err := measureOne(t, row{
+		id: "X", ops: 100, sides: []side{absentSide, fake("a", 1), unseen, fake("b", 1)},
+		pairs:  []pair{{"a", "b", nil}, {"a", "c", faster(1)}, {"a", "others", faster(1)}, {"d", "a", nil}},
+		groups: map[string][]string{"others": {"c", "d"}},
+	})
+	if err != nil || res.Skipped != "" {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if len(res.LeftOut) != 1 || res.LeftOut[0] != (absent{"c", "not installed"}) {
+		t.Errorf("left out: %v", res.LeftOut)
+	}
+	var pairs []string
+	for _, c := range res.Comparisons {
+		pairs = append(pairs, c.Of+c.Against)
+	}
+	if got := strings.Join(pairs, " "); got != "ab ad da" {
+		t.Errorf("compared %s", got)
+	}
+	if d := res.Sides[1]; d.Side != "d" || d.Median != float64(time.Hour) {
+		t.Errorf("a side that says what it took: %+v", d)
+	}
+}
+
+// A group is compared with by its fastest side.
+func TestFastestOfGroup(t *testing.T) {
+	each := map[string][]float64{"a": {5, 5, 5}, "b": {1, 9, 9}, "c": {4, 4, 9}}
+	if got := fastest(each, []string{"a", "b", "none", "c"}); got != "c" {
+		t.Errorf("got %q", got)
+	}
+	if got := fastest(each, []string{"none"}); got != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A row may have fewer rounds than asked for, not more.
+func TestRoundsOfRow(t *testing.T) {
+	for _, test := range []struct{ own, asked, want int }{{0, 5, 5}, {3, 5, 3}, {9, 5, 5}} {
+		r := row{id: "X", ops: 1, rounds: test.own, sides: []side{fake("a", 1)}}
+		rep, err := measure(t.Context(), tiny(t), []row{r}, test.asked, time.Millisecond, silence{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rep.Rows[0]; got.Rounds != test.want || len(got.Sides[0].NanosecondsEach) != test.want {
+			t.Errorf("%+v: %d rounds", test, got.Rounds)
+		}
+	}
+}
+
+// What is measured beside is kept from all rounds.
+func TestDelays(t *testing.T) {
+	calls := 0
+	r := row{id: "X", ops: 1, sides: []side{{name: "a", open: func(*workspace) (*session, error) {
+		return &session{
+			run:    func(n int) (uint64, error) { calls++; return uint64(n), nil },
+			delays: func() []time.Duration { return []time.Duration{time.Duration(calls), time.Duration(calls)} },
+		}, nil
+	}}}}
+	res, err := measureOne(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delays := res.Sides[0].Delays
+	if first, last := delays[0], delays[len(delays)-1]; first.Nanoseconds != float64(calls-1) || last != (percentile{100, float64(calls)}) {
+		t.Errorf("after %d calls: %v .. %v", calls, first, last)
+	}
+}
+
 func TestFailingRun(t *testing.T) {
 	failure := errors.New("broken")
 	r := row{id: "X", sides: []side{{name: "a", open: func(*workspace) (*session, error) {
@@ -294,7 +370,7 @@ func TestCommand(t *testing.T) {
 
 func TestWrongUse(t *testing.T) {
 	for _, args := range [][]string{
-		{"-only", "P1,P99"}, {"-only", ","}, {"-rounds", "-1"}, {"-rounds", "many"}, {"-frobnicate"}, {"P1"},
+		{"-only", "P1,P99"}, {"-only", ","}, {"-rounds", "-1"}, {"-rounds", "many"}, {"-frobnicate"}, {"P1"}, {"-json", "-", "-html", "-"},
 	} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); !errors.Is(err, errUsage) {
 			t.Errorf("%q: got %v", args, err)
@@ -309,18 +385,50 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	all := []row{{id: "A"}, {id: "B", variant: "x=1"}, {id: "B", variant: "x=2"}, {id: "C"}}
-	for only, want := range map[string]string{"": "[A B B C]", "B": "[B B]", "c,A": "[C A]"} {
-		chosen, err := choose(all, only, false, false)
+	all := []row{{id: "A"}, {id: "B", variant: "x=1"}, {id: "B", variant: "x=2"}, {id: "C", full: true}, {id: "d", curve: &curve{}}}
+	for _, test := range []struct {
+		only         string
+		full, curves bool
+		want         string
+	}{
+		{want: "[A B B]"},
+		{curves: true, want: "[A B B d]"},
+		{full: true, want: "[A B B C d]"},
+		{only: "B", want: "[B B]"},
+		{only: "c, A,D", want: "[C A d]"},
+		{only: "A", full: true, curves: true, want: "[A]"},
+	} {
+		chosen, err := choose(all, test.only, test.full, test.curves)
 		var got []string
 		for _, r := range chosen {
 			got = append(got, r.id)
 		}
-		if fmt.Sprint(got) != want || err != nil {
-			t.Errorf("%q: got %v, %v", only, got, err)
+		if fmt.Sprint(got) != test.want || err != nil {
+			t.Errorf("%+v: got %v, %v", test, got, err)
 		}
 	}
-	if got := identifiers(all); !slices.Equal(got, []string{"A", "B", "C"}) {
+	if got := identifiers(all); !slices.Equal(got, []string{"A", "B", "C", "d"}) {
 		t.Errorf("identifiers %v", got)
+	}
+}
+
+// The rows are in the order of the goals, and those without one come last.
+func TestOrder(t *testing.T) {
+	var ids []string
+	for _, id := range identifiers(rows(true)) {
+		if strings.HasPrefix(id, "P") {
+			ids = append(ids, id)
+		} else {
+			ids = append(ids, "other")
+		}
+	}
+	last := 0
+	for _, id := range slices.Compact(ids) {
+		number := 1000
+		fmt.Sscanf(id, "P%d", &number)
+		if number <= last {
+			t.Errorf("%s after P%d", id, last)
+		}
+		last = number
 	}
 }
