@@ -27,7 +27,7 @@ type page struct {
 	Conditions []string
 	Remarks    []string
 	Table      []result
-	Overview   template.HTML
+	Overview   plotted
 	Curves     []figureOfCurve
 	Delays     []figureOfDelays
 	Reached    int
@@ -42,10 +42,9 @@ type legend struct {
 
 type figureOfCurve struct {
 	drawn
-	Legend  []legend
-	Speed   template.HTML
-	Against template.HTML
-	Rows    []pointRow
+	Legend []legend
+	Plots  []plotted
+	Rows   []pointRow
 }
 
 type pointRow struct {
@@ -59,7 +58,7 @@ func (f figureOfCurve) Sides() []string { return f.sides }
 type figureOfDelays struct {
 	result
 	Legend []legend
-	Plot   template.HTML
+	Plot   plotted
 	Rows   []pointRow
 }
 
@@ -74,20 +73,20 @@ func writeHTML(out io.Writer, rep report) error {
 	if err != nil {
 		return err
 	}
-	p.Overview = template.HTML(overview)
+	p.Overview = overview
 	for _, c := range rep.curves() {
 		f := figureOfCurve{drawn: c, Legend: legendOf(c.sides)}
 		speed, err := plotCurve(c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.id, err)
 		}
-		f.Speed = template.HTML(speed)
+		f.Plots = append(f.Plots, speed)
 		if slices.Contains(c.sides, sideOS) {
 			against, err := plotAgainst(c, sideOS)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.id, err)
 			}
-			f.Against = template.HTML(against)
+			f.Plots = append(f.Plots, against)
 		}
 		for _, at := range c.points {
 			row := pointRow{X: c.label(at.x)}
@@ -110,7 +109,7 @@ func writeHTML(out io.Writer, rep report) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name(), err)
 		}
-		f := figureOfDelays{result: r, Plot: template.HTML(plot)}
+		f := figureOfDelays{result: r, Plot: plot}
 		var sides []string
 		for _, s := range r.Sides {
 			sides = append(sides, s.Side)

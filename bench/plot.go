@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"html/template"
 	"image/color"
 	"math"
 	"slices"
@@ -56,8 +57,14 @@ func palette(sides []string) map[string]color.RGBA {
 
 var grey, faint = color.Gray{0x66}, color.Gray{0xe2}
 
+// A plotted is a plot as the element of a page, and what its y axis is.
+type plotted struct {
+	Caption string
+	Element template.HTML
+}
+
 // newPlot returns an empty plot with a grid.
-func newPlot(x, y string) *plot.Plot {
+func newPlot(x string) *plot.Plot {
 	p := plot.New()
 	letters := func(size font.Length) font.Font {
 		return font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
@@ -68,7 +75,7 @@ func newPlot(x, y string) *plot.Plot {
 		axis.LineStyle.Color, axis.Tick.LineStyle.Color = grey, grey
 		axis.Padding = 6
 	}
-	p.X.Label.Text, p.Y.Label.Text = x, y
+	p.X.Label.Text = x
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = faint, faint
 	p.Add(grid)
@@ -132,10 +139,15 @@ func addLine(p *plot.Plot, side string, at plotter.XYs, colour color.Color, dots
 	return nil
 }
 
+// markedTime prints a time at a mark, which is a round one.
+func markedTime(ns float64) string {
+	return inUnit(ns, func(x float64) string { return fmt.Sprintf("%.4g", x) })
+}
+
 // plotCurve draws how x changes what the sides do.
-func plotCurve(c drawn) (string, error) {
+func plotCurve(c drawn) (plotted, error) {
 	y := func(took timing, x float64) float64 { return took.Median }
-	label, name := readable, "time of one operation"
+	label, name := markedTime, "time of one operation"
 	switch c.Y {
 	case eachSecond:
 		y = func(took timing, _ float64) float64 { return 1e9 / took.Median }
@@ -148,7 +160,7 @@ func plotCurve(c drawn) (string, error) {
 }
 
 // plotAgainst draws how many times as fast as one side the others are.
-func plotAgainst(c drawn, base string) (string, error) {
+func plotAgainst(c drawn, base string) (plotted, error) {
 	rest := c
 	rest.sides = slices.DeleteFunc(slices.Clone(c.sides), func(s string) bool { return s == base })
 	rest.points = nil
@@ -169,8 +181,8 @@ func plotAgainst(c drawn, base string) (string, error) {
 }
 
 // plotPoints draws y at each point of a curve, and level lines.
-func plotPoints(c drawn, name string, y func(took timing, x float64) float64, label func(float64) string, levels ...float64) (string, error) {
-	p := newPlot(c.Axis, name)
+func plotPoints(c drawn, name string, y func(took timing, x float64) float64, label func(float64) string, levels ...float64) (plotted, error) {
+	p := newPlot(c.Axis)
 	var places []float64
 	for _, at := range c.points {
 		places = append(places, at.x)
@@ -188,13 +200,13 @@ func plotPoints(c drawn, name string, y func(took timing, x float64) float64, la
 			continue
 		}
 		if err := addLine(p, side, at, colours[side], true); err != nil {
-			return "", err
+			return plotted{}, err
 		}
 	}
 	for _, level := range levels {
 		line, err := plotter.NewLine(plotter.XYs{{X: slices.Min(places), Y: level}, {X: slices.Max(places), Y: level}})
 		if err != nil {
-			return "", err
+			return plotted{}, err
 		}
 		line.Color, line.Dashes = grey, []vg.Length{4, 3}
 		p.Add(line)
@@ -209,12 +221,12 @@ func plotPoints(c drawn, name string, y func(took timing, x float64) float64, la
 		p.X.Tick.Label.Rotation = math.Pi / 5
 		p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = text.XRight, text.YTop
 	}
-	return render(p, plotWidth, plotHeight)
+	return render(name, p, plotWidth, plotHeight)
 }
 
 // plotDelays draws which part of what was measured one by one took longer than x.
-func plotDelays(r result) (string, error) {
-	p := newPlot("time that the sleep took", "part of the sleeps that took longer")
+func plotDelays(r result) (plotted, error) {
+	p := newPlot("time that a sleep took")
 	var sides []string
 	for _, s := range r.Sides {
 		sides = append(sides, s.Side)
@@ -231,17 +243,17 @@ func plotDelays(r result) (string, error) {
 			continue
 		}
 		if err := addLine(p, s.Side, at, colours[s.Side], false); err != nil {
-			return "", err
+			return plotted{}, err
 		}
 	}
-	logarithmic(&p.X, readable)
+	logarithmic(&p.X, markedTime)
 	logarithmic(&p.Y, func(part float64) string { return fmt.Sprintf("%v %%", math.Round(part*1e6)/1e4) })
-	return render(p, plotWidth, plotHeight)
+	return render("part of the sleeps that took longer", p, plotWidth, plotHeight)
 }
 
 // plotOverview draws the first comparison of every row, as a ratio of speeds.
-func plotOverview(rows []result) (string, error) {
-	p := newPlot("speed as a multiple of what it is compared with", "")
+func plotOverview(rows []result) (plotted, error) {
+	p := newPlot("speed as a multiple of what it is compared with")
 	type entry struct {
 		name           string
 		median, q1, q3 float64
@@ -259,12 +271,12 @@ func plotOverview(rows []result) (string, error) {
 		all = append(all, e)
 	}
 	if len(all) == 0 {
-		return "", nil
+		return plotted{}, nil
 	}
 	slices.Reverse(all) // the first at the top
 	level, err := plotter.NewLine(plotter.XYs{{X: 1, Y: -0.5}, {X: 1, Y: float64(len(all)) - 0.5}})
 	if err != nil {
-		return "", err
+		return plotted{}, err
 	}
 	level.Color, level.Dashes = grey, []vg.Length{4, 3}
 	p.Add(level)
@@ -276,12 +288,12 @@ func plotOverview(rows []result) (string, error) {
 		}
 		between, err := plotter.NewLine(plotter.XYs{{X: e.q1, Y: float64(i)}, {X: e.q3, Y: float64(i)}})
 		if err != nil {
-			return "", err
+			return plotted{}, err
 		}
 		between.Color, between.Width = colour, 2
 		dot, err := plotter.NewScatter(plotter.XYs{{X: e.median, Y: float64(i)}})
 		if err != nil {
-			return "", err
+			return plotted{}, err
 		}
 		dot.Color, dot.Radius, dot.Shape = colour, 4, draw.CircleGlyph{}
 		p.Add(between, dot)
@@ -291,22 +303,22 @@ func plotOverview(rows []result) (string, error) {
 	p.Y.Min, p.Y.Max = -0.7, float64(len(all))-0.3
 	p.Y.Tick.Marker = ticks(places, func(i float64) string { return all[int(i)].name })
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
-	return render(p, 2*plotWidth, vg.Length(len(all)+3)*0.55*vg.Centimeter)
+	return render("", p, 2*plotWidth, vg.Length(len(all)+3)*0.55*vg.Centimeter)
 }
 
 // render returns a plot as the element of a page.
-func render(p *plot.Plot, width, height vg.Length) (string, error) {
+func render(caption string, p *plot.Plot, width, height vg.Length) (plotted, error) {
 	c := vgsvg.New(width, height)
 	p.Draw(draw.Crop(draw.New(c), 4, -10, 4, -6)) // room for the last label
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
-		return "", err
+		return plotted{}, err
 	}
 	_, element, ok := strings.Cut(b.String(), "<svg")
 	if !ok {
-		return "", fmt.Errorf("the plot has no svg element: %.100q", b.String())
+		return plotted{}, fmt.Errorf("the plot has no svg element: %.100q", b.String())
 	}
-	return "<svg" + element, nil
+	return plotted{caption, template.HTML("<svg" + element)}, nil
 }
 
 // amount prints a number with a prefix for its thousands.

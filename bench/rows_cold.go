@@ -29,7 +29,7 @@ func coldRows() []row {
 			},
 		},
 		{
-			id: "P11", variant: "of=sleeper", what: "a sleep of 1 ms beside that", ops: coldOps,
+			id: "P11", variant: "of=sleeper", what: "a sleep of 1 ms beside 64 goroutines that read cold data", ops: coldOps,
 			sides: coldReads{size: 256 * miB, cold: true, sleeper: true}.sides(),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, within(1.5)},

@@ -111,14 +111,17 @@ func digits(x float64) string {
 }
 
 // readable prints a time in the unit that suits it.
-func readable(ns float64) string {
+func readable(ns float64) string { return inUnit(ns, digits) }
+
+// inUnit prints a time in the unit that suits it.
+func inUnit(ns float64, number func(float64) string) string {
 	for _, unit := range []struct {
 		ns   float64
 		name string
 	}{{1e9, "s"}, {1e6, "ms"}, {1e3, "µs"}} {
-		if ns >= unit.ns {
-			return digits(ns/unit.ns) + " " + unit.name
+		if ns >= unit.ns*0.9999 {
+			return number(ns/unit.ns) + " " + unit.name
 		}
 	}
-	return digits(ns) + " ns"
+	return number(ns) + " ns"
 }
