@@ -100,15 +100,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	report, err := measure(ctx, w, chosen, *rounds, turn, newProgress(stderr))
-	if closeErr := w.close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	err = errors.Join(err, w.close())
+	if err != nil && len(report.Rows) == 0 {
 		return err
 	}
+	// What was measured before an interruption or a failure took long, and is right.
 	report.Machine = machine
 	report.Command = strings.Join(append([]string{"go run ./bench"}, args...), " ")
-	return outputs.write(stdout, report)
+	return errors.Join(err, outputs.write(stdout, report))
 }
 
 // choose returns the rows with the given identifiers, whatever they take. For none it

@@ -110,10 +110,11 @@ type progress interface {
 
 // measure runs every row. A row that cannot be set up here is skipped with the
 // reason. Any other failure is an error, above all that sides disagree about what
-// they read or wrote.
-func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice time.Duration, p progress) (report, error) {
+// they read or wrote. With the error comes the report of the rows before.
+func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice time.Duration, p progress) (rep report, err error) {
 	began := time.Now()
-	rep := report{Rounds: rounds, Slice: duration(slice)}
+	rep = report{Rounds: rounds, Slice: duration(slice)}
+	defer func() { rep.Took = duration(time.Since(began).Round(time.Millisecond)) }()
 	steps := 0
 	for i := range rows {
 		steps += rows[i].most(rounds)
@@ -125,11 +126,10 @@ func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice ti
 		p.row(r.name())
 		res, err := measureRow(ctx, w, r, r.most(rounds), slice, p)
 		if err := errors.Join(err, w.clear()); err != nil {
-			return report{}, fmt.Errorf("%s: %w", r.name(), err)
+			return rep, fmt.Errorf("%s: %w", r.name(), err)
 		}
 		rep.Rows = append(rep.Rows, res)
 	}
-	rep.Took = duration(time.Since(began).Round(time.Millisecond))
 	return rep, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -365,6 +366,23 @@ func TestCommand(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
 		t.Errorf("files left: %v, %v", left, err)
+	}
+}
+
+// What was measured before an interruption is not lost.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	last := side{name: "a", open: func(*workspace) (*session, error) {
+		return &session{run: func(n int) (uint64, error) { cancel(); return 0, nil }}, nil
+	}}
+	rows := []row{{id: "X", ops: 2e6, sides: []side{fake("a", 1)}}, {id: "Y", ops: 1, sides: []side{last}}, {id: "Z"}}
+	rep, err := measure(ctx, tiny(t), rows, 2, time.Millisecond, silence{})
+	if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "Y: ") {
+		t.Errorf("got %v", err)
+	}
+	if len(rep.Rows) != 1 || rep.Rows[0].ID != "X" || rep.Took == 0 {
+		t.Errorf("got %+v", rep)
 	}
 }
 
