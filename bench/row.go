@@ -19,6 +19,7 @@ type row struct {
 	bytes   int                                   // how many one operation moves
 	ops     int                                   // how many operations in one go, 0 for as many as there is time for
 	cpus    int                                   // how many processors it takes, 0 for one
+	check   int                                   // how many operations show that the sides agree, 0 for as many as their bytes suggest
 	rounds  int                                   // how many rounds are enough, 0 for as many as all rows have
 	full    bool                                  // it takes long: only when everything is measured, or it is asked for by name
 	around  func() (undo func() error, err error) // sets the machine up; it may be nil

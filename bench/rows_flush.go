@@ -15,7 +15,7 @@ const flushOps = 8
 
 func flushRows() []row {
 	return []row{{
-		id: "P15", what: "write 64 B into 1 GiB and flush", bytes: 64, ops: flushOps, rounds: 30,
+		id: "P15", what: "write 64 B into 1 GiB and flush", bytes: 64, ops: flushOps, check: 2 * flushOps, rounds: 30,
 		sides: flushes(1<<30, 64),
 		pairs: append([]pair{
 			{sideMmapio, sideOS, within(1.1)},

@@ -178,9 +178,8 @@ func (r randomReads) session(file io.ReaderAt, size int64, close func() error, l
 	}
 	walkers := make([]walker, max(r.walks, 1))
 	for i := range walkers {
-		// A page each, so that no two goroutines share a cache line.
-		p := make([]byte, max(r.n, pageSize))[:r.n]
-		walkers[i] = walker{newWalk(size, r.n, seed+uint64(i)), p}
+		p, way := start(size, r.n, seed+uint64(i))
+		walkers[i] = walker{way, p}
 	}
 	share := func(i, n int) int { return n*(i+1)/len(walkers) - n*i/len(walkers) }
 

@@ -64,7 +64,7 @@ func randomWrites(size int64, n int) []side {
 			if err := rewrite(f, size); err != nil {
 				return nil, errors.Join(err, f.Close())
 			}
-			p, way := make([]byte, n), newWalk(size, n, seed)
+			p, way := start(size, n, seed)
 			return &session{file: path, close: f.Close, run: func(n int) (uint64, error) {
 				return 0, writeMmapio(f, p, way, n)
 			}}, nil
@@ -77,7 +77,7 @@ func randomWrites(size int64, n int) []side {
 			if err := rewrite(f, size); err != nil {
 				return nil, errors.Join(err, f.Close())
 			}
-			p, way := make([]byte, n), newWalk(size, n, seed)
+			p, way := start(size, n, seed)
 			return &session{file: path, close: f.Close, run: func(n int) (uint64, error) {
 				return 0, writeOS(f, p, way, n)
 			}}, nil
@@ -90,7 +90,7 @@ func randomWrites(size int64, n int) []side {
 			if err := rewrite(memory(m), size); err != nil {
 				return nil, errors.Join(err, unmap())
 			}
-			p, way := make([]byte, n), newWalk(size, n, seed)
+			p, way := start(size, n, seed)
 			return &session{file: path, close: unmap, run: func(n int) (uint64, error) {
 				return 0, writeMmapGo(m, p, way, n)
 			}}, nil
@@ -103,7 +103,7 @@ func randomWrites(size int64, n int) []side {
 			if err := rewrite(f, size); err != nil {
 				return nil, errors.Join(err, f.Close())
 			}
-			p, way := make([]byte, n), newWalk(size, n, seed)
+			p, way := start(size, n, seed)
 			return &session{file: path, close: f.Close, run: func(n int) (uint64, error) {
 				return 0, writeAfero(f, p, way, n)
 			}}, nil

@@ -317,7 +317,9 @@ func compare(c pair, of, against []float64) comparison {
 // once, and checks that they read and wrote the same.
 func agree(r *row, sides []opened) error {
 	single, many := 64, 1000
-	if r.bytes > 0 {
+	if r.check > 0 {
+		single, many = min(single, r.check), r.check
+	} else if r.bytes > 0 {
 		const enough = 32 * miB // or large operations would take minutes
 		single, many = max(1, min(single, enough/r.bytes)), max(1, min(many, enough/r.bytes))
 	}

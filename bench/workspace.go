@@ -155,6 +155,13 @@ func newWalk(size int64, n int, seed uint64) *walk {
 	return &walk{x: seed, unit: uint64(unit), units: uint64((size-int64(n))/int64(unit)) + 1}
 }
 
+// start returns the walk that visits n bytes at a time, or all of a shorter file, and a
+// buffer for them. It has a page of its own, so that no two goroutines share a cache line.
+func start(size int64, n int, seed uint64) ([]byte, *walk) {
+	n = min(n, int(size))
+	return make([]byte, max(n, pageSize))[:n], newWalk(size, n, seed)
+}
+
 // offset returns where x leads to, in a file with that many units.
 func offset(x, unit, units uint64) int64 {
 	high, _ := bits.Mul64(x, units)
