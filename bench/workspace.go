@@ -62,20 +62,32 @@ func (w *workspace) clear() error {
 // pages have in common. It makes the file if it is not there, so sides that only
 // read share it.
 func (w *workspace) filled(name string, size int64) (string, int64, error) {
+	return w.written(name, size, miB)
+}
+
+// written is filled with a file that is written in pieces of some size.
+func (w *workspace) written(name string, size int64, piece int) (string, int64, error) {
 	size = min(size, w.largest)
+	path, err := w.made(name, piece, func(f io.Writer) error { return fill(f, size) })
+	return path, size, err
+}
+
+// made returns the path of a file that write writes, in pieces of some size. It makes the
+// file if it is not there.
+func (w *workspace) made(name string, piece int, write func(f io.Writer) error) (string, error) {
 	path := w.path(name)
-	info, err := os.Stat(path)
-	if err == nil && info.Size() == size {
-		return path, size, nil
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
 	}
 	f, err := os.Create(path)
 	if err != nil {
-		return "", 0, err
+		return "", err
 	}
-	if err := fill(f, size); err != nil {
-		return "", 0, errors.Join(err, f.Close())
+	out := bufio.NewWriterSize(f, piece)
+	if err := errors.Join(write(out), out.Flush(), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(path)) // half of it is not what others want
 	}
-	return path, size, f.Close()
+	return path, nil
 }
 
 // onFile returns the opening of a side that works on such a file.
@@ -89,24 +101,10 @@ func onFile(name string, size int64, open func(path string, size int64) (*sessio
 	}
 }
 
-// made returns the path of a file that write writes, if it is not there.
-func (w *workspace) made(name string, write func(f io.Writer) error) (string, error) {
-	path := w.path(name)
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return "", err
-	}
-	out := bufio.NewWriterSize(f, miB)
-	return path, errors.Join(write(out), out.Flush(), f.Close())
-}
-
 // text returns the path of a file of about size bytes, in lines of up to 120 characters.
 func (w *workspace) text(name string, size int64) (string, error) {
 	size = min(size, w.largest)
-	return w.made(name, func(f io.Writer) error {
+	return w.made(name, miB, func(f io.Writer) error {
 		letters := bytes.Repeat([]byte("a line of text "), 8)
 		for x, left := uint64(seed), size; left > 0; {
 			x = next(x)
@@ -121,18 +119,17 @@ func (w *workspace) text(name string, size int64) (string, error) {
 }
 
 func fill(f io.Writer, size int64) error {
-	out := bufio.NewWriterSize(f, miB)
 	var word [8]byte
 	x := uint64(seed)
 	for range size / 8 {
 		x = next(x)
 		// The low bits of x repeat soon; the high ones do not.
 		binary.LittleEndian.PutUint64(word[:], x^x>>32)
-		if _, err := out.Write(word[:]); err != nil {
+		if _, err := f.Write(word[:]); err != nil {
 			return err
 		}
 	}
-	return out.Flush()
+	return nil
 }
 
 // seed is where every walk begins, so that all sides take the same way.
