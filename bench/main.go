@@ -30,7 +30,7 @@ import (
 // The rounds of a run. Short turns and many rounds keep what others do on the machine
 // out of the median.
 const (
-	quickRounds = 30
+	quickRounds = 24
 	fullRounds  = 60
 	leastRounds = 10 // with fewer, a median says little
 	turn        = 10 * time.Millisecond
@@ -60,9 +60,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "measure these `rows` alone, as in P1,P5; "+strings.Join(identifiers(rows(false)), ", "))
-	full := flags.Bool("full", false, "measure everything, in more rounds and on larger files: some twenty minutes, and 10 GB of files")
+	full := flags.Bool("full", false, "measure everything, in more rounds and on larger files")
 	rounds := flags.Int("rounds", 0, fmt.Sprintf("how often every side has its turn, at most; 0 stands for %d, or %d with -full", quickRounds, fullRounds))
-	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 5 GB and are removed")
+	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 2.5 GB at a time and are removed")
 	var outputs outputs
 	flags.StringVar(&outputs.json, "json", "", "write all that was measured to this `file`")
 	flags.StringVar(&outputs.html, "html", "", "measure what plots need, too, and write a page with tables and plots to this `file`")

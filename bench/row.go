@@ -162,7 +162,7 @@ type figure struct {
 
 // rows returns every row, in the order of the goals; full makes the files of some longer.
 func rows(full bool) []row {
-	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows(), streamRows(), flushRows(), programRows(full), curveRows(), fioRows())
+	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows(), streamRows(), flushRows(full), programRows(full), curveRows(), fioRows())
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(a.order(), b.order()) })
 	return all
 }

@@ -21,7 +21,7 @@ const (
 func coldRows() []row {
 	return []row{
 		{
-			id: "P11", variant: "of=reads", what: "cold ReadAt 4 KiB, random over 256 MiB, 64 goroutines", bytes: 4 * kiB, ops: coldOps,
+			id: "P11", variant: "of=reads", what: "cold ReadAt 4 KiB, random over 256 MiB, 64 goroutines", bytes: 4 * kiB, ops: coldOps, rounds: 20,
 			sides: coldReads{size: 256 * miB, cold: true}.sides(),
 			pairs: []pair{
 				{sideMmapio, sideOS, faster(0.95)},
@@ -29,7 +29,7 @@ func coldRows() []row {
 			},
 		},
 		{
-			id: "P11", variant: "of=sleeper", what: "a sleep of 1 ms beside 64 goroutines that read cold data", ops: coldOps,
+			id: "P11", variant: "of=sleeper", what: "a sleep of 1 ms beside 64 goroutines that read cold data", ops: coldOps, rounds: 20,
 			sides: coldReads{size: 256 * miB, cold: true, sleeper: true}.sides(),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, within(1.5)},

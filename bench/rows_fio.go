@@ -17,7 +17,7 @@ const (
 )
 
 // fioOps keep fio busy for longer than the milliseconds it counts in.
-const fioOps = 1 << 19
+const fioOps = 1 << 18
 
 func fioRows() []row {
 	fio := func(r row) row {
@@ -40,7 +40,7 @@ func fioRows() []row {
 				fioSide{name: sideFioMap, engine: "mmap", file: "read", size: 64 * miB, bytes: 64, jobs: 1}.side()),
 		}),
 		fio(row{
-			variant: "op=write", what: "WriteAt 4 KiB, random over 64 MiB", bytes: 4 * kiB, ops: fioOps / 8, full: true,
+			variant: "op=write", what: "WriteAt 4 KiB, random over 64 MiB", bytes: 4 * kiB, ops: fioOps / 4, full: true,
 			sides: append(randomWrites(64*miB, 4*kiB)[:2],
 				fioSide{name: sideFioCalls, engine: "psync", file: "write-fio-calls", size: 64 * miB, bytes: 4 * kiB, jobs: 1, write: true}.side(),
 				fioSide{name: sideFioMap, engine: "mmap", file: "write-fio-map", size: 64 * miB, bytes: 4 * kiB, jobs: 1, write: true}.side()),

@@ -13,11 +13,15 @@ import (
 // flushOps are those of one turn: each waits for the disk.
 const flushOps = 8
 
-func flushRows() []row {
+func flushRows(full bool) []row {
+	length := int64(256 * miB)
+	if full {
+		length = 1 << 30
+	}
 	flush := func(variant, what string, piece int) row {
 		return row{
 			id: "P15", variant: variant, what: what, bytes: 64, ops: flushOps, check: 2 * flushOps, rounds: 30,
-			sides: flushes(1<<30, piece, 64),
+			sides: flushes(length, piece, 64),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, within(1.1)},
 				{sideFlushRange, sideOS, within(1.1)},
@@ -27,8 +31,8 @@ func flushRows() []row {
 	// The kernel keeps a file in pieces as large as those it was written in, within bounds. A store
 	// through a mapping makes a whole piece dirty.
 	return []row{
-		flush("written=4KiB", "write 64 B into 1 GiB and flush", 4*kiB),
-		flush("written=1MiB", "write 64 B into 1 GiB that was written 1 MiB at a time and flush", miB),
+		flush("written=4KiB", "write 64 B into "+size(length)+" and flush", 4*kiB),
+		flush("written=1MiB", "write 64 B into "+size(length)+" that was written 1 MiB at a time, and flush", miB),
 	}
 }
 

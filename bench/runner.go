@@ -34,6 +34,7 @@ type result struct {
 	Skipped     string       `json:"skipped,omitempty"`  // the reason
 	LeftOut     []absent     `json:"left_out,omitempty"` // sides that the row does without
 	Rounds      int          `json:"rounds,omitempty"`
+	Took        duration     `json:"took"` // with all that comes before the first round
 	BytesEach   int          `json:"bytes_per_op,omitempty"`
 	Sides       []timing     `json:"sides,omitempty"`
 	Comparisons []comparison `json:"comparisons,omitempty"`
@@ -124,7 +125,9 @@ func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice ti
 	for i := range rows {
 		r := &rows[i]
 		p.row(r.name())
+		start := time.Now()
 		res, err := measureRow(ctx, w, r, r.most(rounds), slice, p)
+		res.Took = duration(time.Since(start).Round(time.Millisecond))
 		if err := errors.Join(err, w.clear()); err != nil {
 			return rep, fmt.Errorf("%s: %w", r.name(), err)
 		}
