@@ -17,7 +17,6 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"ratio":    ratio,
 	"verdict":  verdict,
 	"medians":  func(r result) map[string]float64 { return r.medians() },
-	"label":    func(d drawn, x float64) string { return d.label(x) },
 }).Parse(pageText))
 
 // A page is what the template is filled with.

@@ -25,7 +25,7 @@ func curveRows() []row {
 	}
 	write := &curve{
 		Title: "Writes by size", Axis: "bytes of one write", Bytes: true, Y: bytesPerSecond,
-		What: "WriteAt at random offsets of a file of 128 MiB that is in memory.",
+		What: "WriteAt at random offsets of a file of 128 MiB that is in memory, and was written 64 KiB at a time.",
 	}
 	goroutines := &curve{
 		Title: "Reads by goroutines", Axis: "goroutines", Y: eachSecond,
@@ -44,7 +44,7 @@ func curveRows() []row {
 		rows = append(rows, row{
 			id: "writes", variant: fmt.Sprintf("size=%d", n), what: "WriteAt " + size(int64(n)), bytes: n,
 			curve: write, x: float64(n), rounds: curveRounds,
-			sides: randomWrites(file, n),
+			sides: randomWrites(file, usualPiece, n),
 			pairs: versus(sideOS),
 		})
 	}

@@ -41,7 +41,7 @@ func fioRows() []row {
 		}),
 		fio(row{
 			variant: "op=write", what: "WriteAt 4 KiB, random over 64 MiB", bytes: 4 * kiB, ops: fioOps / 4, full: true,
-			sides: append(randomWrites(64*miB, 4*kiB)[:2],
+			sides: append(randomWrites(64*miB, usualPiece, 4*kiB)[:2],
 				fioSide{name: sideFioCalls, engine: "psync", file: "write-fio-calls", size: 64 * miB, bytes: 4 * kiB, jobs: 1, write: true}.side(),
 				fioSide{name: sideFioMap, engine: "mmap", file: "write-fio-map", size: 64 * miB, bytes: 4 * kiB, jobs: 1, write: true}.side()),
 		}),

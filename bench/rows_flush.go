@@ -42,15 +42,6 @@ const sideFlushRange = "mmapio-range"
 // flushes is the workload of writing n bytes at a random offset and making them durable. All
 // sides write to one file: the file system keeps its books in the same way for them.
 func flushes(size int64, piece, n int) []side {
-	onWritten := func(open func(path string, size int64) (*session, error)) func(w *workspace) (*session, error) {
-		return func(w *workspace) (*session, error) {
-			path, size, err := w.written("flushed", size, piece)
-			if err != nil {
-				return nil, err
-			}
-			return open(path, size)
-		}
-	}
 	open := func(flush func(f *mmapio.File, off int64) error) func(path string, size int64) (*session, error) {
 		return func(path string, size int64) (*session, error) {
 			f, err := mmapio.OpenFile(path, os.O_RDWR, 0)
@@ -61,16 +52,16 @@ func flushes(size int64, piece, n int) []side {
 		}
 	}
 	return []side{
-		{name: sideMmapio, open: onWritten(open(func(f *mmapio.File, _ int64) error { return f.Flush() }))},
-		{name: sideFlushRange, open: onWritten(open(func(f *mmapio.File, off int64) error { return f.FlushRange(off, int64(n)) }))},
-		{name: sideOS, open: onWritten(func(path string, size int64) (*session, error) {
+		{name: sideMmapio, open: onWritten("flushed", size, piece, open(func(f *mmapio.File, _ int64) error { return f.Flush() }))},
+		{name: sideFlushRange, open: onWritten("flushed", size, piece, open(func(f *mmapio.File, off int64) error { return f.FlushRange(off, int64(n)) }))},
+		{name: sideOS, open: onWritten("flushed", size, piece, func(path string, size int64) (*session, error) {
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
 				return nil, err
 			}
 			return flushSession(f, path, size, n, f.Close, func(int64) error { return syncData(f) })
 		})},
-		{name: sideMmapGo, open: onWritten(func(path string, size int64) (*session, error) {
+		{name: sideMmapGo, open: onWritten("flushed", size, piece, func(path string, size int64) (*session, error) {
 			m, unmap, err := mapFile(path, os.O_RDWR, mmap.RDWR)
 			if err != nil {
 				return nil, err

@@ -96,7 +96,7 @@ func lookUp(index io.ReaderAt, records int64, key uint64, record []byte) (uint64
 func indexSide(name string, length int64, open opener) side {
 	return side{name: name, open: func(w *workspace) (*session, error) {
 		length := min(length, w.largest)
-		path, err := w.made("index", miB, func(f io.Writer) error { return writeIndex(f, length) })
+		path, err := w.made("index", usualPiece, func(f io.Writer) error { return writeIndex(f, length) })
 		if err != nil {
 			return nil, err
 		}

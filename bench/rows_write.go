@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/edsrzf/mmap-go"
 	"github.com/mmapio/mmapio"
@@ -20,13 +21,8 @@ const (
 
 func writeRows() []row {
 	return []row{
-		{
-			id: "P5", what: "WriteAt 64 B, random over 512 MiB, warm", bytes: 64,
-			sides: randomWrites(512*miB, 64),
-			pairs: append([]pair{
-				{sideMmapio, sideOS, faster(20)},
-			}, versus(sideMmapGo, sideAferoOS)...),
-		},
+		overwriteRow(4 * kiB),
+		overwriteRow(miB),
 		{
 			id: "P6", variant: "op=write", what: "Write 64 B in sequence", bytes: 64,
 			sides: sequentialWrites(64*miB, 64),
@@ -52,11 +48,23 @@ func writeRows() []row {
 	}
 }
 
+// overwriteRow writes to files that were written in pieces of some size.
+func overwriteRow(piece int) row {
+	return row{
+		id: "P5", variant: "written=" + strings.ReplaceAll(size(int64(piece)), " ", ""), bytes: 64,
+		what:  "WriteAt 64 B, random over 512 MiB that were written " + size(int64(piece)) + " at a time, warm",
+		sides: randomWrites(512*miB, piece, 64)[:3],
+		pairs: append([]pair{
+			{sideMmapio, sideOS, faster(20)},
+		}, versus(sideMmapGo)...),
+	}
+}
+
 // randomWrites is the workload of writing n bytes at random offsets of a file that
-// is in memory. Every side has a file of its own.
-func randomWrites(size int64, n int) []side {
+// is in memory. Every side has a file of its own, written in pieces of some size.
+func randomWrites(size int64, piece, n int) []side {
 	return []side{
-		{name: sideMmapio, open: onFile("write-"+sideMmapio, size, func(path string, size int64) (*session, error) {
+		{name: sideMmapio, open: onWritten("write-"+sideMmapio, size, piece, func(path string, size int64) (*session, error) {
 			f, err := mmapio.OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
 				return nil, err
@@ -69,7 +77,7 @@ func randomWrites(size int64, n int) []side {
 				return 0, writeMmapio(f, p, way, n)
 			}}, nil
 		})},
-		{name: sideOS, open: onFile("write-"+sideOS, size, func(path string, size int64) (*session, error) {
+		{name: sideOS, open: onWritten("write-"+sideOS, size, piece, func(path string, size int64) (*session, error) {
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
 				return nil, err
@@ -82,7 +90,7 @@ func randomWrites(size int64, n int) []side {
 				return 0, writeOS(f, p, way, n)
 			}}, nil
 		})},
-		{name: sideMmapGo, open: onFile("write-"+sideMmapGo, size, func(path string, size int64) (*session, error) {
+		{name: sideMmapGo, open: onWritten("write-"+sideMmapGo, size, piece, func(path string, size int64) (*session, error) {
 			m, unmap, err := mapFile(path, os.O_RDWR, mmap.RDWR)
 			if err != nil {
 				return nil, err
@@ -95,7 +103,7 @@ func randomWrites(size int64, n int) []side {
 				return 0, writeMmapGo(m, p, way, n)
 			}}, nil
 		})},
-		{name: sideAferoOS, open: onFile("write-"+sideAferoOS, size, func(path string, size int64) (*session, error) {
+		{name: sideAferoOS, open: onWritten("write-"+sideAferoOS, size, piece, func(path string, size int64) (*session, error) {
 			f, err := afero.NewOsFs().OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
 				return nil, err

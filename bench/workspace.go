@@ -25,6 +25,11 @@ const (
 // than once.
 const pageSize = 4 * kiB
 
+// usualPiece is how much at a time files are written, as copying programs do. It matters: Linux
+// keeps a file in memory in pieces about as large as those it was written in, and a write by a
+// system call to a large one takes several times as long as to a small one.
+const usualPiece = 64 * kiB
+
 // A workspace is where the sides have their files.
 type workspace struct {
 	dir     string
@@ -62,7 +67,7 @@ func (w *workspace) clear() error {
 // pages have in common. It makes the file if it is not there, so sides that only
 // read share it.
 func (w *workspace) filled(name string, size int64) (string, int64, error) {
-	return w.written(name, size, miB)
+	return w.written(name, size, usualPiece)
 }
 
 // written is filled with a file that is written in pieces of some size.
@@ -90,10 +95,15 @@ func (w *workspace) made(name string, piece int, write func(f io.Writer) error) 
 	return path, nil
 }
 
-// onFile returns the opening of a side that works on such a file.
+// onFile returns the opening of a side that works on a file that is filled.
 func onFile(name string, size int64, open func(path string, size int64) (*session, error)) func(w *workspace) (*session, error) {
+	return onWritten(name, size, usualPiece, open)
+}
+
+// onWritten is onFile with a file that is written in pieces of some size.
+func onWritten(name string, size int64, piece int, open func(path string, size int64) (*session, error)) func(w *workspace) (*session, error) {
 	return func(w *workspace) (*session, error) {
-		path, size, err := w.filled(name, size)
+		path, size, err := w.written(name, size, piece)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +114,7 @@ func onFile(name string, size int64, open func(path string, size int64) (*sessio
 // text returns the path of a file of about size bytes, in lines of up to 120 characters.
 func (w *workspace) text(name string, size int64) (string, error) {
 	size = min(size, w.largest)
-	return w.made(name, miB, func(f io.Writer) error {
+	return w.made(name, usualPiece, func(f io.Writer) error {
 		letters := bytes.Repeat([]byte("a line of text "), 8)
 		for x, left := uint64(seed), size; left > 0; {
 			x = next(x)
