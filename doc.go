@@ -104,8 +104,9 @@
 // View.Flush return it from then on, and under a policy other than Manual so do Write,
 // WriteAt, ReadFrom, Sync and the first Close, until the file is opened anew.
 //
-// A preallocated tail stays during a flush: after a power cut the file can be longer than
-// what was written, and zero there. Stores to a mapping can make the kernel write out more
+// A preallocated tail stays during a flush: after a power cut, or when the process is
+// killed, the file can be longer than what was written, and zero there;
+// [File.TrailingZeros] finds out. Stores to a mapping can make the kernel write out more
 // than a page: ext4 and XFS of recent kernels write out the large folio that the page is
 // in, 1 MiB for example. Where few bytes are written between flushes, system calls are
 // cheaper: see [MapNever]. Under [Always] writes are system calls anyway.

@@ -107,7 +107,8 @@ func ForWriting(options ...Option) Option {
 // see the longer file meanwhile, its tail zero; this File does not. The tail is
 // cut off by Stat, Sync, Truncate, ReadFrom, WriteTo, Seek from the end, Close, by a
 // Read that needs a system call, and for good when the descriptor is handed out. A
-// process that is killed, and a File that is not closed, leave it. Where so much
+// process that is killed, and a File that is not closed, leave it: [File.TrailingZeros]
+// tells whoever opens the file then. Where so much
 // cannot be allocated, the file grows as without this option, and it is tried again
 // from time to time.
 //

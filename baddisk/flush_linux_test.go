@@ -109,7 +109,7 @@ func TestFailedFlushStays(t *testing.T) {
 }
 
 // Under a policy a failed flush is told by every call that has an effect, and Close.
-func TestPolicies(t *testing.T) {
+func TestPoliciesOnBadDisk(t *testing.T) {
 	policies := []mmapio.FlushPolicy{
 		mmapio.Always(), mmapio.EveryBytes(100), mmapio.EveryWrites(3), mmapio.Every(time.Millisecond),
 		mmapio.EveryWrites(5).Or(mmapio.Every(time.Millisecond)),

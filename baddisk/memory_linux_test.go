@@ -156,7 +156,7 @@ func TestShortReads(t *testing.T) {
 
 // Private copies: what cannot be read is an error, Commit says what it could not write, and
 // can be repeated.
-func TestPrivateCopies(t *testing.T) {
+func TestPrivateCopiesOnBadDisk(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			disk := newDisk(t, mode)
@@ -212,7 +212,7 @@ func TestPrivateCopies(t *testing.T) {
 }
 
 // A copy of a file that cannot be read or written whole is none: dst stays as it was.
-func TestCopyFile(t *testing.T) {
+func TestCopyFileOnBadDisk(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			disk := newDisk(t, mode)
