@@ -35,7 +35,9 @@ const (
 	// MapAlways maps a file at its first read or write in place, on every file
 	// system that can. It is for file systems that MapAuto leaves alone, such as
 	// network and FUSE file systems, and for programs that know better. Where no
-	// mapping is to be had, the file works without one, as always.
+	// mapping is to be had, the file works without one, as always. What is stored to a
+	// mapping goes to the disk later: an error that a write to such a file system
+	// returns at once can be that of Flush, Sync or Close instead.
 	MapAlways
 	// MapNever never maps the file: every call is a system call.
 	MapNever

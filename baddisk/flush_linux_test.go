@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -373,7 +374,8 @@ func TestLateAnswers(t *testing.T) {
 // A page that was in memory has left it, and the disk takes a while to say that it cannot
 // read it. Linux tells a page fault of an error only if no signal has come meanwhile, else it
 // tries again, and Go sends signals to a goroutine that runs for 10 ms. So the copy waits
-// until the disk fails faster, or the File is closed: that ends it.
+// until the disk fails faster, or the File is closed: that ends it. Where Go does not send
+// them the error is told at once.
 func TestLateFailure(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would wait for the copy
 	disk := newDisk(t, baddisk.CachedReads)
@@ -387,6 +389,17 @@ func TestLateFailure(t *testing.T) {
 		_, err := f.ReadAt(make([]byte, 64), badOff)
 		result <- err
 	}()
+	if os.Getenv("GODEBUG") == withoutSignals {
+		select {
+		case err := <-result:
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("ReadAt: %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("ReadAt does not return")
+		}
+		return
+	}
 	if err := o.Await(2); err != nil {
 		t.Fatal(err)
 	}
@@ -395,5 +408,24 @@ func TestLateFailure(t *testing.T) {
 	}
 	if err := <-result; !errors.Is(err, os.ErrClosed) && !errors.Is(err, syscall.EIO) {
 		t.Errorf("ReadAt: %v", err)
+	}
+}
+
+// withoutSignals has Go not send signals to goroutines.
+const withoutSignals = "asyncpreemptoff=1"
+
+func TestLateFailureWithoutSignals(t *testing.T) {
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(executable, "-test.run=^TestLateFailure$", "-test.v")
+	command.Env = append(os.Environ(), "GODEBUG="+withoutSignals)
+	output, err := command.CombinedOutput()
+	if bytes.Contains(output, []byte("--- SKIP")) {
+		t.Skipf("%s", output)
+	}
+	if err != nil || !bytes.Contains(output, []byte("--- PASS: TestLateFailure")) {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
