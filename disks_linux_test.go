@@ -25,7 +25,7 @@ type disk struct {
 	dir    string
 	grow   func() error // it has more room then
 	shrink func() error // it has less; nil where that cannot be done while it is in use
-	down   int          // the ioctl that takes it down, or 0
+	down   uint         // the ioctl that takes it down, or 0
 }
 
 const shutdownIoctl = 0x8004587d // EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN, of a uint32
@@ -52,7 +52,7 @@ var disks = map[string]func(t testing.TB) disk{
 }
 
 // loopDisk makes a file system in a file. Words in braces stand for where it is.
-func loopDisk(t testing.TB, size, larger int64, mkfs, grow, shrink string, down int) disk {
+func loopDisk(t testing.TB, size, larger int64, mkfs, grow, shrink string, down uint) disk {
 	t.Helper()
 	image, dir := filepath.Join(memoryDir(t), "image"), t.TempDir()
 	mustWrite(t, image, nil)
@@ -399,7 +399,7 @@ func TestDiskGoesDown(t *testing.T) {
 		}
 		defer folder.Close()
 		const withoutLog = 2
-		if err := unix.IoctlSetPointerInt(int(folder.Fd()), uint(d.down), withoutLog); err != nil {
+		if err := unix.IoctlSetPointerInt(int(folder.Fd()), d.down, withoutLog); err != nil {
 			t.Skipf("cannot be taken down: %v", err)
 		}
 		b, c := make([]byte, 64), make([]byte, 64)

@@ -35,7 +35,7 @@ type Fault struct {
 	Errno syscall.Errno // what the request fails with, or 0
 	Short bool          // a read yields only what comes before Off
 	Delay time.Duration // the request is carried out, or fails, so much later
-	Hold  bool          // it is, when the order is cancelled
+	Hold  bool          // it is, when the order is cancelled, or after a minute
 
 	Skip  int // so many requests are not hit first
 	Times int // so many requests are hit; 0 is all
@@ -48,8 +48,8 @@ type order struct {
 	cancelled  chan struct{}
 }
 
-// hit reports whether the request is one that the fault is for, and counts it.
-func (o *order) hit(op Op, name string, off, n int64) bool {
+// covers reports whether the fault is for a request for n bytes at off.
+func (o *order) covers(op Op, name string, off, n int64) bool {
 	if o.Op != op || o.Name != "" && o.Name != name {
 		return false
 	}
@@ -57,7 +57,12 @@ func (o *order) hit(op Op, name string, off, n int64) bool {
 	if o.Len > 0 {
 		end = o.Off + o.Len
 	}
-	if n > 0 && (off >= end || off+n <= o.Off) {
+	return n == 0 || off < end && off+n > o.Off
+}
+
+// hit reports whether the request is one that the fault is for and meets now, and counts it.
+func (o *order) hit(op Op, name string, off, n int64) bool {
+	if !o.covers(op, name, off, n) {
 		return false
 	}
 	o.seen++

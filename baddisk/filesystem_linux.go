@@ -34,6 +34,10 @@ type node struct {
 	mtime  time.Time
 }
 
+// longestHold bounds how long a request is held: a program that is being ended cannot
+// cancel the order, and does not end before its request is answered.
+const longestHold = time.Minute
+
 // timeout is how long the kernel may rely on what it was told of names and attributes:
 // nobody but the kernel changes them.
 const timeout = time.Hour
@@ -61,6 +65,8 @@ func (s *fileSystem) mount(dir string) error {
 		// Readahead is of one page, so that which requests there are depends on what is
 		// read and not on what was read before.
 		MaxReadAhead: syscall.Getpagesize(),
+		// Requests that are held do not keep others from being made.
+		MaxBackground: 1000,
 	}
 	switch s.mode {
 	case CachedWrites:
@@ -109,7 +115,12 @@ func (s *fileSystem) meet(op Op, n *node, off, length int64) (syscall.Errno, int
 		}
 	}
 	if met.Hold {
-		<-met.cancelled
+		timer := time.NewTimer(longestHold)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-met.cancelled:
+		}
 	}
 	if met.Short {
 		return 0, max(met.Off-off, 0)
@@ -300,17 +311,36 @@ func (s *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
 		op = WriteBack
 	}
-	if errno, _ := s.meet(op, n, int64(in.Offset), int64(len(data))); errno != 0 {
-		return 0, fuse.Status(errno)
-	}
+	errno, _ := s.meet(op, n, int64(in.Offset), int64(len(data)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if end := int64(in.Offset) + int64(len(data)); end > int64(len(n.data)) {
+	switch {
+	case errno == 0:
+		n.write(data, int64(in.Offset))
+	case op == WriteBack:
+		// How many pages the kernel writes back at once is its own affair: the good ones of
+		// them are written.
+		for at := 0; at < len(data); at += syscall.Getpagesize() {
+			piece := data[at:min(at+syscall.Getpagesize(), len(data))]
+			off := int64(in.Offset) + int64(at)
+			if !slices.ContainsFunc(s.orders, func(o *order) bool { return o.covers(op, n.name, off, int64(len(piece))) }) {
+				n.write(piece, off)
+			}
+		}
+		return 0, fuse.Status(errno)
+	default:
+		return 0, fuse.Status(errno)
+	}
+	return uint32(len(data)), fuse.OK
+}
+
+// write writes b at off. The caller holds mu.
+func (n *node) write(b []byte, off int64) {
+	if end := off + int64(len(b)); end > int64(len(n.data)) {
 		n.resize(end)
 	}
-	copy(n.data[in.Offset:], data)
+	copy(n.data[off:], b)
 	n.mtime = time.Now()
-	return uint32(len(data)), fuse.OK
 }
 
 func (s *fileSystem) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.Status) {

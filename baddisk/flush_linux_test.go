@@ -55,9 +55,12 @@ func TestFailedFlushStays(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			disk := newDisk(t, mode)
+			number := 0 // the kernel tells those who open a file of failures that nobody was told of
 			for name, flush := range flushes {
 				for _, bad := range lateFaults() {
-					path := newFile(t, disk, "file", patterned(size, 1))
+					number++
+					fileName := fmt.Sprint("file", number)
+					path := newFile(t, disk, fileName, patterned(size, 1))
 					f := openWarm(t, path)
 					o, undo := order(t, disk, bad)
 					// A View is always stored to, WriteAt may be a system call.
@@ -100,7 +103,7 @@ func TestFailedFlushStays(t *testing.T) {
 						t.Errorf("%s, opened anew: %v", name, err)
 					}
 					anew.Close()
-					if content, err := disk.Content("file", true); err != nil || !bytes.Contains(content, []byte("stored")) {
+					if content, err := disk.Content(fileName, true); err != nil || !bytes.Contains(content, []byte("stored")) {
 						t.Errorf("%s, opened anew: not on the disk: %v", name, err)
 					}
 				}
@@ -118,10 +121,12 @@ func TestPoliciesOnBadDisk(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			disk := newDisk(t, mode)
+			number := 0
 			for _, policy := range policies {
 				for _, bad := range lateFaults() {
+					number++
 					label := fmt.Sprint(policy, ", ", label(bad))
-					path := newFile(t, disk, "file", patterned(size, 1))
+					path := newFile(t, disk, fmt.Sprint("file", number), patterned(size, 1))
 					f := openWarm(t, path, mmapio.WithFlushPolicy(policy))
 					o, undo := order(t, disk, bad)
 					var first error
@@ -187,7 +192,8 @@ func TestAcknowledgedIsThere(t *testing.T) {
 			promised, failures := 0, 0
 			for name, options := range ways {
 				for round := range rounds {
-					path := filepath.Join(disk.Dir, "file")
+					fileName := fmt.Sprint(name, round)
+					path := filepath.Join(disk.Dir, fileName)
 					f, err := mmapio.Create(path, options...)
 					if err != nil {
 						t.Fatal(err)
@@ -228,7 +234,7 @@ func TestAcknowledgedIsThere(t *testing.T) {
 							break
 						}
 					}
-					content, err := disk.Content("file", true)
+					content, err := disk.Content(fileName, true)
 					if err != nil {
 						t.Fatal(err)
 					}
