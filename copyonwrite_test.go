@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -461,6 +462,58 @@ func TestCopyOnWriteAgainstBytes(t *testing.T) {
 			}
 			runPrivateList(t, memoryDir(t), sizes[seed%len(sizes)], flag, list)
 		})
+	}
+}
+
+// Each call to the system that a private copy can do without fails at each of its
+// occurrences, and always: the bytes are the same.
+func TestCopyOnWriteSystemCallsFail(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 6))
+	list := make([]byte, 5*80)
+	for i := range list {
+		list[i] = byte(random.Uint32())
+	}
+	run := func(fail func(name string, count int) error) (counts map[string]int) {
+		var mu sync.Mutex
+		counts = make(map[string]int)
+		defer mmapio.Intercept(func(name string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			counts[name]++
+			return fail(name, counts[name])
+		})()
+		runPrivateList(t, memoryDir(t), 70_000, os.O_RDWR, list)
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(counts)
+	}
+	usual := run(func(string, int) error { return nil })
+	t.Log("calls: ", usual)
+	for _, name := range []string{"populateWrite", "discard", "privatePages"} {
+		if usual[name] == 0 && mmapio.SupportsMapping && (mmapio.Populates || name != "populateWrite") {
+			t.Errorf("%s was never called, so it never failed", name)
+		}
+	}
+	step := 1
+	if raceEnabled || testing.Short() {
+		step = 20
+	}
+	for name, count := range usual {
+		switch name {
+		case "mapFile", "writeAt", "sync", "unmap": // whose failure is an error: see TestCopyOnWriteFaults
+			continue
+		}
+		for nth := 0; nth <= count; nth += step { // 0 is always
+			run(func(called string, count int) error {
+				if called == name && (nth == 0 || count == nth) {
+					return errNotNow
+				}
+				return nil
+			})
+			if t.Failed() {
+				t.Fatalf("when %s fails at call %d of %d", name, nth, count)
+			}
+		}
 	}
 }
 

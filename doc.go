@@ -39,6 +39,15 @@
 // returned: [io.EOF], ENOSPC, EIO. [debug.SetPanicOnFault] is set for the time of a
 // copy and put back as it was.
 //
+// One thing cannot be caught. Linux does not tell a page fault of an error when a signal
+// has come meanwhile, but begins again, and Go sends a signal to a goroutine that has run
+// for 10 ms. When a page has left memory unnoticed and the disk takes longer than that to
+// say that it cannot read it, the access waits until the disk answers otherwise or the
+// File is closed, and so does a garbage collection that begins meanwhile. It is so with
+// all mapped memory in Go. Here it takes a page that was in memory before: others are read
+// by system calls, which return the error. With GODEBUG=asyncpreemptoff=1 there are no such
+// signals, and the error is told.
+//
 // # Views
 //
 // [File.View] gives the bytes of a region without a copy, [File.Chunks] those of a whole
@@ -104,11 +113,16 @@
 // View.Flush return it from then on, and under a policy other than Manual so do Write,
 // WriteAt, ReadFrom, Sync and the first Close, until the file is opened anew.
 //
-// A preallocated tail stays during a flush: after a power cut the file can be longer than
-// what was written, and zero there. Stores to a mapping can make the kernel write out more
+// A preallocated tail stays during a flush: after a power cut, or when the process is
+// killed, the file can be longer than what was written, and zero there;
+// [File.TrailingZeros] finds out. Stores to a mapping can make the kernel write out more
 // than a page: ext4 and XFS of recent kernels write out the large folio that the page is
 // in, 1 MiB for example. Where few bytes are written between flushes, system calls are
 // cheaper: see [MapNever]. Under [Always] writes are system calls anyway.
+//
+// When a process is killed, what its calls had written when they returned is in the file,
+// flushed or not. Of a write that was under way any of its bytes may be there, not only the
+// first ones.
 //
 // The modification time of a file follows stores through the mapping within a
 // second; Stat, Flush, Sync and Close of the File that stored do not return before it has.

@@ -206,6 +206,7 @@ var faultyWays = []struct {
 	{"always", []mmapio.Option{mmapio.WithMapping(mmapio.MapAlways)}},
 	{"auto", nil},
 	{"preallocating", []mmapio.Option{mmapio.WithMapping(mmapio.MapAlways), mmapio.WithPreallocate(50_000)}},
+	{"flushing", []mmapio.Option{mmapio.WithMapping(mmapio.MapAlways), mmapio.WithFlushPolicy(mmapio.EveryWrites(7))}},
 }
 
 // settled waits until the collector has given back what is of no use any more, so
@@ -315,7 +316,10 @@ func TestSystemCallsFail(t *testing.T) {
 					})
 				}
 				step := 1 + usual[name]/12
-				if raceEnabled || testing.Short() {
+				switch {
+				case os.Getenv("MMAPIO_LONG") != "":
+					step = 1
+				case raceEnabled || testing.Short():
 					step = 1 + usual[name]/2
 				}
 				for nth := 1; nth <= usual[name]; nth += step {

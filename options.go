@@ -35,7 +35,9 @@ const (
 	// MapAlways maps a file at its first read or write in place, on every file
 	// system that can. It is for file systems that MapAuto leaves alone, such as
 	// network and FUSE file systems, and for programs that know better. Where no
-	// mapping is to be had, the file works without one, as always.
+	// mapping is to be had, the file works without one, as always. What is stored to a
+	// mapping goes to the disk later: an error that a write to such a file system
+	// returns at once can be that of Flush, Sync or Close instead.
 	MapAlways
 	// MapNever never maps the file: every call is a system call.
 	MapNever
@@ -107,7 +109,8 @@ func ForWriting(options ...Option) Option {
 // see the longer file meanwhile, its tail zero; this File does not. The tail is
 // cut off by Stat, Sync, Truncate, ReadFrom, WriteTo, Seek from the end, Close, by a
 // Read that needs a system call, and for good when the descriptor is handed out. A
-// process that is killed, and a File that is not closed, leave it. Where so much
+// process that is killed, and a File that is not closed, leave it: [File.TrailingZeros]
+// tells whoever opens the file then. Where so much
 // cannot be allocated, the file grows as without this option, and it is tried again
 // from time to time.
 //

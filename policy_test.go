@@ -691,6 +691,61 @@ func TestPolicyErrorsStay(t *testing.T) {
 	}
 }
 
+// The n-th flush fails, once: the writes before have no error, that one does, and all that
+// follow have its error.
+func TestPolicyFlushFailsOnce(t *testing.T) {
+	for _, way := range policyWays {
+		for _, policy := range []mmapio.FlushPolicy{mmapio.Always(), mmapio.EveryWrites(3), mmapio.EveryBytes(25)} {
+			for nth := 1; nth <= 6; nth++ {
+				f := way.open(t, policy)
+				var mu sync.Mutex
+				flushes := 0
+				restore := mmapio.Intercept(func(name string) error {
+					if name != "datasync" {
+						return nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if flushes++; flushes == nth {
+						return errDisk
+					}
+					return nil
+				})
+				var first error
+				for i := range 40 {
+					n, err := f.WriteAt([]byte("0123456789"), int64(i)*10)
+					mu.Lock()
+					failed := flushes >= nth
+					mu.Unlock()
+					switch {
+					case first != nil:
+						if n != 0 || err != first {
+							t.Fatalf("%v, %s: write %d after flush %d failed: %d, %v", policy, way.name, i, nth, n, err)
+						}
+					case failed:
+						if first = err; n != 10 || !isPathError(err, "flush", errDisk) {
+							t.Fatalf("%v, %s: write %d, whose flush %d failed: %d, %v", policy, way.name, i, nth, n, err)
+						}
+					case n != 10 || err != nil:
+						t.Fatalf("%v, %s: write %d before flush %d: %d, %v", policy, way.name, i, nth, n, err)
+					}
+				}
+				restore()
+				if first == nil || f.Pending() == 0 {
+					t.Errorf("%v, %s: flush %d: %v, %d pending", policy, way.name, nth, first, f.Pending())
+				}
+				b := make([]byte, 10)
+				if n, err := f.ReadAt(b, 0); n != 10 || err != nil || string(b) != "0123456789" {
+					t.Errorf("ReadAt: %d, %v, %q", n, err, b)
+				}
+				if err := f.Close(); err != first {
+					t.Errorf("Close: %v", err)
+				}
+			}
+		}
+	}
+}
+
 // none returns the error of a call that was to write nothing.
 func none(n int, err error) error {
 	if n != 0 {
