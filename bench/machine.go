@@ -48,6 +48,8 @@ var programs = []struct {
 	{"fio", func(ctx context.Context) (string, error) {
 		return firstLine(exec.CommandContext(ctx, "fio", "--version"))
 	}},
+	{sideCrate, rustCrate(sideCrate)},
+	{sideMemmap2, rustCrate(sideMemmap2)},
 }
 
 func firstLine(command *exec.Cmd) (string, error) {

@@ -21,18 +21,35 @@ func (rep *report) conditions() []string {
 
 // remarks tells what is not in a report, and sums up its goals.
 func (rep *report) remarks() []string {
-	var all []string
+	type remark struct{ id, text string }
+	var order []remark
+	names := make(map[remark][]string) // of the rows: many may have one reason
+	add := func(r *result, text string) {
+		key := remark{r.ID, text}
+		if names[key] == nil {
+			order = append(order, key)
+		}
+		names[key] = append(names[key], r.name())
+	}
 	skipped := 0
-	for _, r := range rep.Rows {
-		if r.Skipped != "" {
+	for i := range rep.Rows {
+		if r := &rep.Rows[i]; r.Skipped != "" {
 			skipped++
-			all = append(all, fmt.Sprintf("%s skipped: %s", r.name(), r.Skipped))
+			add(r, "skipped: "+r.Skipped)
 		}
 	}
-	for _, r := range rep.Rows {
-		for _, a := range r.LeftOut {
-			all = append(all, fmt.Sprintf("%s without %s: %s", r.name(), a.Side, a.Reason))
+	for i := range rep.Rows {
+		for _, a := range rep.Rows[i].LeftOut {
+			add(&rep.Rows[i], fmt.Sprintf("without %s: %s", a.Side, a.Reason))
 		}
+	}
+	var all []string
+	for _, key := range order {
+		name := names[key][0]
+		if n := len(names[key]); n > 1 {
+			name = fmt.Sprintf("%s (%d rows)", key.id, n)
+		}
+		all = append(all, name+" "+key.text)
 	}
 	reached, missed := rep.goals()
 	return append(all, fmt.Sprintf("goals: %d reached, %d missed; rows skipped: %d", reached, missed, skipped))

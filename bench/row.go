@@ -162,7 +162,7 @@ type figure struct {
 
 // rows returns every row, in the order of the goals; full makes the files of some longer.
 func rows(full bool) []row {
-	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows(), streamRows(), flushRows(full), programRows(full), curveRows(), fioRows())
+	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(), viewRows(), streamRows(), flushRows(full), programRows(full), crateRows(), curveRows(), fioRows())
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(a.order(), b.order()) })
 	return all
 }
@@ -199,6 +199,8 @@ const (
 	sideOS       = "os"
 	sideExp      = "xexp"
 	sideMmapGo   = "mmap-go"
+	sideCrate    = "mmap-io"
+	sideMemmap2  = "memmap2"
 	sideAferoOS  = "afero-os"
 	sideAferoMem = "afero-mem"
 	sideHeap     = "heap"

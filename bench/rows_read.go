@@ -23,7 +23,7 @@ func readRows() []row {
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(25)},
 				{sideMmapio, sideExp, within(1.7)},
-			}, versus(sideMmapGo, sideAferoOS, sideAferoMem)...),
+			}, versus(sideMmapGo, sideCrate, sideMemmap2, sideAferoOS, sideAferoMem)...),
 		},
 		{
 			id: "P2", what: "ReadAt 64 B, random over 64 MiB", bytes: 64,
@@ -31,7 +31,7 @@ func readRows() []row {
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(6.5)},
 				{sideMmapio, sideExp, within(1.3)},
-			}, versus(sideMmapGo, sideAferoOS, sideAferoMem)...),
+			}, versus(sideMmapGo, sideCrate, sideMemmap2, sideAferoOS, sideAferoMem)...),
 		},
 		parallelRow(),
 		randomReadRow(4),
@@ -51,7 +51,7 @@ func parallelRow() row {
 	r := row{id: "P3", what: "ReadAt 64 B, random over 64 MiB, 2 goroutines", bytes: 64, cpus: 2}
 	for goroutines := 1; goroutines <= 2; goroutines++ {
 		reads := randomReads{size: 64 * miB, n: 64, walks: 2, goroutines: goroutines}
-		for _, s := range reads.sides()[:4] { // a file of afero's memory is not for two goroutines
+		for _, s := range append(reads.sides()[:4], reads.rust(sideCrate), reads.rust(sideMemmap2)) { // a file of afero's memory is not for two goroutines
 			s.name += fmt.Sprintf("(%d)", goroutines)
 			r.sides = append(r.sides, s)
 		}
@@ -64,6 +64,9 @@ func parallelRow() row {
 		{sideOS + "(2)", sideOS + "(1)", nil},
 		{sideMmapio + "(2)", sideOS + "(2)", nil},
 		{sideMmapio + "(2)", sideExp + "(2)", nil},
+		{sideCrate + "(2)", sideCrate + "(1)", nil},
+		{sideMmapio + "(2)", sideCrate + "(2)", nil},
+		{sideMmapio + "(2)", sideMemmap2 + "(2)", nil},
 	}
 	return r
 }
@@ -77,7 +80,7 @@ func randomReadRow(kibibytes int) row {
 		pairs: append([]pair{
 			{sideMmapio, sideOS, within(1.03)},
 			{sideMmapio, sideExp, within(1.03)},
-		}, versus(sideMmapGo, sideAferoOS, sideAferoMem)...),
+		}, versus(sideMmapGo, sideCrate, sideMemmap2, sideAferoOS, sideAferoMem)...),
 	}
 }
 
@@ -145,7 +148,15 @@ func (r randomReads) sides() []side {
 				return readAfero(f, p, way, n)
 			})
 		})},
+		r.rust(sideCrate),
+		r.rust(sideMemmap2),
 	}
+}
+
+// rust returns the side of a crate.
+func (r randomReads) rust(crate string) side {
+	work := rustReads(r.n, min(r.n, pageSize), max(r.walks, 1), max(r.goroutines, 1), "ro")
+	return work.side(crate, false, func(w *workspace) (string, int64, error) { return w.filled("read", r.size) })
 }
 
 // inMemory returns an open file of an afero.MemMapFs with the content of the one at path.

@@ -116,7 +116,14 @@ func randomWrites(size int64, piece, n int) []side {
 				return 0, writeAfero(f, p, way, n)
 			}}, nil
 		})},
+		rustWrites(sideCrate, size, n),
+		rustWrites(sideMemmap2, size, n),
 	}
+}
+
+func rustWrites(crate string, size int64, n int) side {
+	work := rustWork{name: "write", parameters: map[string]any{"n": n, "unit": min(n, pageSize)}}
+	return work.side(crate, true, func(w *workspace) (string, int64, error) { return w.filled("write-"+crate, size) })
 }
 
 // memory lets mapped memory be warmed up as files are.
