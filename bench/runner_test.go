@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -62,10 +63,19 @@ func TestEveryRow(t *testing.T) {
 				if runtime.GOMAXPROCS(0) < r.cpus || r.around != nil || runtime.GOOS != "linux" && len(r.sides) > 0 && strings.HasPrefix(r.what, "cold") {
 					t.Skip(res.Skipped)
 				}
+				if _, err := exec.LookPath("cargo"); err != nil && r.id == "P17" {
+					t.Skip(res.Skipped)
+				}
 				t.Fatalf("skipped: %s", res.Skipped)
 			}
-			if len(res.Comparisons) != len(r.pairs) {
-				t.Errorf("%d comparisons for %d pairs", len(res.Comparisons), len(r.pairs))
+			out := make(map[string]bool)
+			for _, absent := range res.LeftOut {
+				t.Logf("without %s: %s", absent.Side, absent.Reason)
+				out[absent.Side] = true
+			}
+			pairs := slices.DeleteFunc(slices.Clone(r.pairs), func(p pair) bool { return out[p.of] || out[p.against] })
+			if len(res.Comparisons) != len(pairs) {
+				t.Errorf("%d comparisons for %d pairs", len(res.Comparisons), len(pairs))
 			}
 			for _, c := range res.Comparisons {
 				if !(c.Min > 0 && c.Min <= c.Q1 && c.Q1 <= c.Median && c.Median <= c.Q3 && c.Q3 <= c.Max) {

@@ -135,20 +135,21 @@ func unpackRust(parent string) (string, error) {
 // rustCrate returns what tells the version of a crate, where there is cargo to build it.
 func rustCrate(crate string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
-		if _, err := exec.LookPath("cargo"); err != nil {
-			return "", err
-		}
-		lock, err := rustSource.ReadFile("rust/Cargo.lock")
-		if err != nil {
-			return "", err
-		}
-		_, rest, _ := strings.Cut(string(lock), fmt.Sprintf("name = %q\nversion = \"", crate))
-		version, _, found := strings.Cut(rest, "\"")
-		if !found {
-			return "", fmt.Errorf("no version of %s in Cargo.lock", crate)
-		}
-		return "the Rust crate, " + version, nil
+		_, err := exec.LookPath("cargo")
+		return "the Rust crate, " + lockedVersion(crate), err
 	}
+}
+
+// lockedVersion returns the version of a crate that the Rust sides are built with, or
+// nothing for one that they are built without.
+func lockedVersion(crate string) string {
+	lock, err := rustSource.ReadFile("rust/Cargo.lock")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(lock), fmt.Sprintf("name = %q\nversion = \"", crate))
+	version, _, _ := strings.Cut(rest, "\"")
+	return version
 }
 
 // A rustWork is a workload of the Rust sides: see rust/src/workloads.rs.

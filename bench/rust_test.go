@@ -1,0 +1,223 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// needRust returns the path of the Rust program, or skips where it cannot be built.
+func needRust(t *testing.T, atomic bool) string {
+	t.Helper()
+	program, err := rustProgram(atomic)
+	if err != nil {
+		t.Skip("no Rust sides: ", err)
+	}
+	return program
+}
+
+// bytesFile returns the path of a file with the bytes 0, 1, 2, ...
+func bytesFile(t *testing.T, size int) string {
+	t.Helper()
+	content := make([]byte, size)
+	for i := range content {
+		content[i] = byte(i)
+	}
+	path := filepath.Join(t.TempDir(), "file with spaces")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A Rust side reads what is in the file, goes on where it ended, and tells its time.
+func TestRustReads(t *testing.T) {
+	program := needRust(t, false)
+	const size, n = 2 * pageSize, 64
+	path := bytesFile(t, size)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, crate := range []string{sideCrate, sideMemmap2} {
+		parameters := rustReads(n, n, 1, 1, "ro").parameters
+		parameters["size"] = size
+		s, err := startRust(program, crate, "read", path, parameters)
+		if err != nil {
+			t.Fatal(crate, err)
+		}
+		way := newWalk(size, n, seed)
+		for _, ops := range []int{1, 0, 1000} {
+			want, p := uint64(0), make([]byte, n)
+			for range ops {
+				way.x = next(way.x)
+				copy(p, content[offset(way.x, way.unit, way.units):])
+				want = mix(want, p)
+			}
+			sum, err := s.run(ops)
+			if ops > 0 && sum != whole(want, p) || err != nil {
+				t.Errorf("%s: %d operations: %x, %v; want %x", crate, ops, sum, err, whole(want, p))
+			}
+		}
+		began := time.Now()
+		if _, err := s.run(100_000); err != nil {
+			t.Error(crate, err)
+		}
+		if took, most := s.took(100_000), time.Since(began); took <= 0 || took > most {
+			t.Errorf("%s: took %v of %v", crate, took, most)
+		}
+		if err := s.end(); err != nil {
+			t.Error(crate, err)
+		}
+	}
+}
+
+// A Rust side writes into the file.
+func TestRustWrites(t *testing.T) {
+	program := needRust(t, false)
+	path := bytesFile(t, pageSize)
+	s, err := startRust(program, sideCrate, "write", path, map[string]any{"size": pageSize, "n": pageSize, "unit": pageSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.run(1); err != nil {
+		t.Error(err)
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	content, err := os.ReadFile(path)
+	if want := next(seed); err != nil || binary.LittleEndian.Uint64(content) != want {
+		t.Errorf("wrote %x, %v; want %x first", content[:8], err, want)
+	}
+}
+
+// What a Rust side cannot do is told when it is opened, and what goes wrong when it runs is
+// told then.
+func TestRustFailures(t *testing.T) {
+	program := needRust(t, false)
+	path := bytesFile(t, pageSize)
+	for _, test := range []struct {
+		crate, workload, path string
+		parameters            map[string]any
+		want                  string
+	}{
+		{"mmap-oi", "touch", path, nil, `no side "mmap-oi"`},
+		{sideCrate, "teach", path, nil, `no workload "teach"`},
+		{sideCrate, "touch", path, map[string]any{"n": 1}, "no parameter n"},
+		{sideCrate, "write", path, nil, "= is missing"},
+		{sideCrate, "touch", path + "-not", nil, "os error 2"},
+		{sideCrate, "count", path, map[string]any{"threads": 1, "times": 1}, "atomic words"},
+		{sideMemmap2, "update", path, map[string]any{"n": 8, "span": 8, "flush": "none", "policy": "bytes:8"}, "flush policies"},
+	} {
+		parameters := map[string]any{"size": pageSize}
+		for name, value := range test.parameters {
+			parameters[name] = value
+		}
+		s, err := startRust(program, test.crate, test.workload, test.path, parameters)
+		if err == nil {
+			t.Errorf("%s of %s: no error, %v", test.workload, test.crate, s.end())
+		} else if !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s of %s: %v, want %q", test.workload, test.crate, err, test.want)
+		}
+	}
+
+	s, err := startRust(program, sideCrate, "create", filepath.Join(t.TempDir(), "file"), map[string]any{"size": pageSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.run(2); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.run(-1); err == nil || !strings.Contains(err.Error(), "no command") {
+		t.Errorf("a command that is none: %v", err)
+	}
+	if _, err := s.run(1); err == nil {
+		t.Error("a run of a side that has ended: no error")
+	}
+	if err := s.end(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Error(err)
+	}
+}
+
+// Atomic words need the other build, and count.
+func TestRustCounts(t *testing.T) {
+	program := needRust(t, true)
+	for _, crate := range []string{sideCrate, sideMemmap2} {
+		path := bytesFile(t, pageSize)
+		s, err := startRust(program, crate, "count", path, map[string]any{"size": pageSize, "threads": 2, "times": 100})
+		if err != nil {
+			t.Fatal(crate, err)
+		}
+		const start = 0x0706050403020100
+		if sum, err := s.run(3); sum != start+3*2*100 || err != nil {
+			t.Errorf("%s: %x, %v", crate, sum, err)
+		}
+		if err := s.end(); err != nil {
+			t.Error(crate, err)
+		}
+	}
+}
+
+// Without cargo the crates are left out, and rows that are about them are skipped.
+func TestWithoutRust(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, err := buildRust(""); err == nil || !strings.Contains(err.Error(), "cargo") {
+		t.Fatalf("built without cargo: %v", err)
+	}
+	if version, err := rustCrate(sideCrate)(t.Context()); err == nil {
+		t.Errorf("without cargo there is %q", version)
+	}
+}
+
+// A row without optional sides compares the others, and one that has no crate is skipped.
+func TestOptionalSide(t *testing.T) {
+	missing := side{name: "b", optional: true, open: func(*workspace) (*session, error) { return nil, errors.New("not installed") }}
+	r := row{id: "X", sides: []side{fake("a", 1), missing, fake("c", 1)}, pairs: []pair{{"a", "b", nil}, {"a", "c", nil}}}
+	res, err := measureOne(t, r)
+	if err != nil || res.Skipped != "" || len(res.Comparisons) != 1 || res.Comparisons[0].Against != "c" || len(res.LeftOut) != 1 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	rep := report{Rows: []result{res, res}}
+	rep.Rows[1].Variant = "again"
+	if remarks := strings.Join(rep.remarks(), "\n"); !strings.Contains(remarks, "X (2 rows) without b: not installed") {
+		t.Errorf("remarks: %s", remarks)
+	}
+}
+
+// The source is unpacked once, whole, and a second time it is found.
+func TestUnpackRust(t *testing.T) {
+	parent := t.TempDir()
+	first, err := unpackRust(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Cargo.toml", "Cargo.lock", filepath.Join("src", "main.rs"), filepath.Join("src", "sides.rs"), filepath.Join("src", "workloads.rs")} {
+		want, err := os.ReadFile(filepath.Join("rust", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(first, name)); err != nil || string(got) != string(want) {
+			t.Errorf("%s: %d bytes, %v; want %d", name, len(got), err, len(want))
+		}
+	}
+	if second, err := unpackRust(parent); second != first || err != nil {
+		t.Errorf("again: %q, %v; want %q", second, err, first)
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 1 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	for _, crate := range []string{sideCrate, sideMemmap2} {
+		if version := lockedVersion(crate); strings.Count(version, ".") != 2 {
+			t.Errorf("%s has version %q", crate, version)
+		}
+	}
+	if version := lockedVersion("no-such-crate"); version != "" {
+		t.Errorf("a crate that is none has version %q", version)
+	}
+}
