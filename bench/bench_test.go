@@ -22,6 +22,7 @@ func BenchmarkP13(b *testing.B) { benchmark(b, "P13") }
 func BenchmarkP14(b *testing.B) { benchmark(b, "P14") }
 func BenchmarkP15(b *testing.B) { benchmark(b, "P15") }
 func BenchmarkP16(b *testing.B) { benchmark(b, "P16") }
+func BenchmarkP17(b *testing.B) { benchmark(b, "P17") }
 func BenchmarkP18(b *testing.B) { benchmark(b, "P18") }
 
 func BenchmarkIndex(b *testing.B) { benchmark(b, "index") }

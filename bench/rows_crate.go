@@ -294,6 +294,10 @@ func onWarm(flag int, open func(f *mmapio.File, size int64) func(n int) (uint64,
 	}
 }
 
+// Those of the following functions that have the calls that are timed are not to be inlined:
+// crateRows is so large that the compiler would not inline these calls there, as it does in
+// a user's code, and a View that is not is allocated.
+
 // createWork is making a file of a size, after removing the one before.
 func createWork(size int64) crateWork {
 	return crateWork{size: size, file: newFile, rust: rustWork{name: "create"}, mmapio: func(path string, size int64) (*session, error) {
@@ -330,6 +334,9 @@ type update struct {
 	named  string // what the Rust sides call the policy
 }
 
+// updateWork is writing a file, and flushing it.
+//
+//go:noinline
 func updateWork(size int64, u update) crateWork {
 	flush := u.flush
 	if flush == "" {
@@ -385,6 +392,8 @@ func updateWork(size int64, u update) crateWork {
 }
 
 // copyWork is reading all of a file at once.
+//
+//go:noinline
 func copyWork(size int64, write bool) crateWork {
 	flag, mode := openMode(write)
 	return crateWork{
@@ -405,6 +414,8 @@ func copyWork(size int64, write bool) crateWork {
 }
 
 // sliceWork is looking at one byte of every step bytes of a file, without a copy.
+//
+//go:noinline
 func sliceWork(size, step int64) crateWork {
 	flag, mode := openMode(false)
 	return crateWork{
@@ -428,6 +439,8 @@ func sliceWork(size, step int64) crateWork {
 }
 
 // randomCopyWork is reading n bytes at random offsets.
+//
+//go:noinline
 func randomCopyWork(size int64, n int, write bool) crateWork {
 	flag, mode := openMode(write)
 	return crateWork{
@@ -450,6 +463,8 @@ func anyByte(size int64, n int) *walk {
 }
 
 // randomViewWork is looking at the first of n bytes at random offsets, without a copy.
+//
+//go:noinline
 func randomViewWork(size int64, n int, write bool) crateWork {
 	flag, mode := openMode(write)
 	return crateWork{
@@ -496,6 +511,8 @@ func resizeWork(size, times int64) crateWork {
 
 // chunkWork is going through a file n bytes at a time: by pages or other chunks, borrowed
 // or copied to memory that the caller may keep.
+//
+//go:noinline
 func chunkWork(size int64, n int, kind string, write bool) crateWork {
 	flag, mode := openMode(write)
 	return crateWork{
@@ -556,6 +573,8 @@ func touchWork(size int64) crateWork {
 
 // countWork is adding to one word, many times, by several goroutines or threads that are
 // started for it.
+//
+//go:noinline
 func countWork(threads, times int) crateWork {
 	return crateWork{
 		size: pageSize, file: ownFile,
