@@ -83,6 +83,10 @@ func (f *File) prefault(file *os.File, s span) error {
 func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 	for !s.empty() {
 		next := min((s.from+neighbourhood)&^(neighbourhood-1), s.to)
+		if !f.wantsHuge() && m.touch(s.from, next) {
+			s.from = next
+			continue
+		}
 		if err := excuseFaults(func() error { return f.bringPieceIn(file, m, s.from, next) }); err != nil {
 			return err
 		}
@@ -93,6 +97,37 @@ func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 	}
 	runtime.KeepAlive(m)
 	return nil
+}
+
+// touch maps the bytes from at to end of a pinned mapping, at most a neighbourhood, by
+// looking at each page, if all of them are in memory: that is far cheaper than populate where
+// they are mapped already. It reports whether it did.
+func (m *mapping) touch(at, end int64) bool {
+	if !tellsResidency || m.onlyOwn {
+		return false
+	}
+	at &^= int64(pageSize - 1)
+	var states [neighbourhood >> granuleShift]byte
+	if sys.pageStates(m.address()+uintptr(at), uintptr(end-at), states[:]) != nil {
+		return false
+	}
+	for _, state := range states[:alignUp(end-at, int64(pageSize))/int64(pageSize)] {
+		if state&1 == 0 {
+			return false
+		}
+	}
+	if guard("prefault", func() error {
+		sum := byte(0)
+		for from := at; from < end; from += int64(pageSize) {
+			sum += m.data[from]
+		}
+		runtime.KeepAlive(sum) // or nobody needs to look
+		return nil
+	}) != nil {
+		return false // somebody has cut the file: populate finds out
+	}
+	m.known.learn(uint64(at), uint64(end-at))
+	return true
 }
 
 // Prefault reads the n bytes that are off bytes behind the start of the View into memory,
