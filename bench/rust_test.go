@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,18 +176,21 @@ func TestWithoutRust(t *testing.T) {
 	}
 }
 
-// A row without optional sides compares the others, and one that has no crate is skipped.
-func TestOptionalSide(t *testing.T) {
-	missing := side{name: "b", optional: true, open: func(*workspace) (*session, error) { return nil, errors.New("not installed") }}
-	r := row{id: "X", sides: []side{fake("a", 1), missing, fake("c", 1)}, pairs: []pair{{"a", "b", nil}, {"a", "c", nil}}}
-	res, err := measureOne(t, r)
-	if err != nil || res.Skipped != "" || len(res.Comparisons) != 1 || res.Comparisons[0].Against != "c" || len(res.LeftOut) != 1 {
-		t.Fatalf("%+v, %v", res, err)
+// What many rows of one identifier do without, for one reason, is told once.
+func TestRemarks(t *testing.T) {
+	left := []absent{{"b", "not installed"}}
+	rep := report{Rows: []result{
+		{ID: "X", Variant: "a", LeftOut: left}, {ID: "X", Variant: "b", LeftOut: left},
+		{ID: "Y", Variant: "a", LeftOut: left}, {ID: "Y", Variant: "b", Skipped: "no room"},
+	}}
+	want := []string{
+		"Y/b skipped: no room",
+		"X (2 rows) without b: not installed",
+		"Y/a without b: not installed",
+		"goals: 0 reached, 0 missed; rows skipped: 1",
 	}
-	rep := report{Rows: []result{res, res}}
-	rep.Rows[1].Variant = "again"
-	if remarks := strings.Join(rep.remarks(), "\n"); !strings.Contains(remarks, "X (2 rows) without b: not installed") {
-		t.Errorf("remarks: %s", remarks)
+	if got := rep.remarks(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
