@@ -1105,6 +1105,49 @@ func TestPrefault(t *testing.T) {
 	}
 }
 
+// What is in memory is mapped without populating it, and that is safe when it is cut off
+// meanwhile.
+func TestPrefaultInMemory(t *testing.T) {
+	const size = 4<<20 + 100
+	name := onDisk(t, size)
+	if _, err := os.ReadFile(name); err != nil { // now it is in memory
+		t.Fatal(err)
+	}
+	f := openControlled(t, name, os.O_RDONLY, mmapio.WithMapping(mmapio.MapAlways))
+	populated := 0
+	cut := false
+	defer mmapio.Intercept(func(call string) error {
+		switch {
+		case call == "populateRead":
+			populated++
+		case call == "pageStates" && cut:
+			if err := os.Truncate(name, 1<<20); err != nil {
+				t.Error(err)
+			}
+			return mmapio.ErrLie
+		}
+		return nil
+	})()
+	if err := f.Prefault(0, math.MaxInt64); err != nil {
+		t.Fatal(err)
+	}
+	address, length := mmapio.MemoryOf(f)
+	if got := smapsSum(t, address, length, "Rss"); got < size {
+		t.Errorf("%d bytes are mapped", got)
+	}
+	if populated > 0 || !mmapio.IsKnown(f, 0, size) {
+		t.Errorf("populated %d times, known %t", populated, mmapio.IsKnown(f, 0, size))
+	}
+
+	cut = true // meanwhile
+	if err := f.Prefault(0, math.MaxInt64); err != nil {
+		t.Errorf("cut meanwhile: %v", err)
+	}
+	if populated == 0 {
+		t.Error("what faults was not populated")
+	}
+}
+
 // lockLists are lists of what FuzzLock does, four bytes each.
 func lockLists(count int) (lists [][]byte) {
 	for seed := range count {
