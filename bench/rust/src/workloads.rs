@@ -242,7 +242,7 @@ fn policy(text: &str) -> Result<Policy> {
 
 /// Writes the first `span` bytes of a file of its own, n at a time, and flushes.
 fn update<S: Side>(p: &mut Parameters) -> Result<Run> {
-    let (size, n, span) = (p.size, p.number("n")?, p.number("span")?);
+    let (size, n, span) = (p.size, p.number("n")?, p.number("span")?.min(p.size));
     let (flush, policy) = (p.text("flush")?, policy(&p.text("policy")?)?);
     let mut file = S::create_with(&p.path, size, policy)?;
     let mut buf = vec![0xAB; n as usize];
