@@ -176,6 +176,11 @@ func (r rustWork) side(crate string, writes bool, file func(w *workspace) (path 
 			parameters = make(map[string]any)
 		}
 		parameters["size"] = size
+		for _, length := range []string{"n", "unit"} { // as start does
+			if n, ok := parameters[length].(int); ok {
+				parameters[length] = min(n, int(size))
+			}
+		}
 		s, err := startRust(program, crate, r.name, path, parameters)
 		if err == nil && writes {
 			s.file = path
