@@ -27,6 +27,7 @@ type cache struct {
 	stored atomic.Bool  // bytes were stored through the mapping, and the file is to be stamped
 	before atomic.Int64 // its modification time then: whoever sets an earlier one does so later
 	timer  atomic.Pointer[time.Timer]
+	moved  atomic.Int64 // when the time was moved last, in nanoseconds
 }
 
 const (
@@ -41,6 +42,10 @@ const (
 	patienceWithAppends = 1 << 16
 	// stampAfter is how long the modification time may lag behind stores.
 	stampAfter = time.Second
+	// stampApart is how long flushes leave the time alone after it was moved. System calls do
+	// not move it more often than the clock of the kernel ticks either, which is every 1 to
+	// 10 ms. Asking for the time and moving it costs a third of a small flush.
+	stampApart = 4 * time.Millisecond
 	// reserveFrom is the size from which address space is reserved ahead.
 	reserveFrom = 1 << 20
 	// smallestReserve is the least that is reserved for a file that grows.
@@ -348,7 +353,7 @@ func (f *File) stampSoon() {
 		return
 	}
 	if file, err := f.inner(); err == nil {
-		_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) }) // now too: see before
+		f.moveTime(file) // now too: see before
 		f.cache.before.Store(modified(file))
 	}
 	f.cache.timer.Store(time.AfterFunc(stampAfter, f.stamp))
@@ -380,7 +385,21 @@ func (f *File) stamp() {
 	if at := modified(file); at < f.cache.before.Load() || at > time.Now().UnixNano() {
 		return
 	}
+	f.moveTime(file)
+}
+
+// moveTime sets the modification time to now.
+func (f *File) moveTime(file *os.File) {
 	_ = control(file, func(fd uintptr) { _ = sys.stamp(fd) })
+	f.cache.moved.Store(time.Now().UnixNano())
+}
+
+// stampAtFlush is stamp, unless the time was moved just now. Another flush, the timer or
+// whoever asks for the time moves it then.
+func (f *File) stampAtFlush() {
+	if since := time.Now().UnixNano() - f.cache.moved.Load(); since < 0 || since >= int64(stampApart) {
+		f.stamp()
+	}
 }
 
 // resize sets the size of the file. All that map it in this process know.

@@ -125,7 +125,8 @@
 // first ones.
 //
 // The modification time of a file follows stores through the mapping within a
-// second; Stat, Flush, Sync and Close of the File that stored do not return before it has.
+// second; Stat, Sync and Close of the File that stored do not return before it has, and Flush
+// neither unless the time was moved less than 4 ms ago.
 //
 // # Where a File differs from an os.File
 //

@@ -267,6 +267,9 @@ const CopyStep = 512 << 10
 func init() { copyStep = CopyStep }
 
 // IsMapped reports whether f has a mapping in use.
+// StampApart is how long flushes leave the modification time alone.
+const StampApart = stampApart
+
 func IsMapped(f *File) bool { return f.mapping.Load() != nil }
 
 // IsKnown reports whether f would serve n bytes at off from memory.

@@ -85,7 +85,7 @@ func (f *File) flushLocked() error {
 	if err == nil {
 		err = sys.datasync(file)
 	}
-	f.stamp() // behind the flush, which need not wait for it
+	f.stampAtFlush() // behind the flush, which need not wait for it
 	if err != nil {
 		return f.flushFailed(f.fail("flush", innerError(err)))
 	}
@@ -184,7 +184,7 @@ func (f *File) flushMapped(m *mapping, at, n int64) error {
 			err = sys.datasync(file)
 		}
 	}
-	f.stamp()
+	f.stampAtFlush()
 	if err != nil {
 		return f.flushFailed(f.fail("flush", innerError(err)))
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,6 +164,50 @@ func TestModificationTimeFollows(t *testing.T) {
 				t.Fatalf("round %d: the modification time stays", round)
 			}
 		}
+	}
+}
+
+// Flushes in quick succession move the time now and then, and what they leave is made up for.
+func TestFlushesMoveTheTimeRarely(t *testing.T) {
+	f := openWarm(t, newFilled(t, 100_000, 1))
+	if !mmapio.IsMapped(f) {
+		t.Skip("not mapped here")
+	}
+	var stamps atomic.Int64
+	defer mmapio.Intercept(func(name string) error {
+		if name == "stamp" {
+			stamps.Add(1)
+		}
+		return nil
+	})()
+	const flushes = 300
+	start := time.Now()
+	for i := range flushes {
+		if _, err := f.WriteAt([]byte("stored"), int64(i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.FlushRange(0, 4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := time.Since(start)
+	// Two, at the first store and at a flush, for each while that time is left alone.
+	if n, most := stamps.Load(), int64(2*(took/mmapio.StampApart)+4); n > most || n == 0 {
+		t.Errorf("moved %d times by %d flushes in %v, want %d at most", n, flushes, took, most)
+	}
+	// What was left alone is made up for when somebody asks.
+	stamps.Store(0)
+	if _, err := f.WriteAt([]byte("stored"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Stat(); err != nil {
+		t.Fatal(err)
+	}
+	if stamps.Load() == 0 {
+		t.Error("not moved before Stat")
 	}
 }
 

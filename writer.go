@@ -131,8 +131,8 @@ func (f *File) WriteString(s string) (int, error) {
 // other handle and process when WriteAt returns; they are on stable storage after
 // Sync, Flush or what the [FlushPolicy] says. Parallel calls must not overlap, as
 // [io.WriterAt] demands: where they do, the result may be a mixture, byte by byte. The
-// modification time of the file follows within about a second, and at once at Stat, Sync,
-// Flush and Close of this File.
+// modification time of the file follows within about a second, and at once at Stat, Sync
+// and Close of this File.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
 	if f != nil {
 		if m := f.mapping.Load(); m != nil && m.direct && m.holds(off, len(b)) && f.store(m, b, off) {
