@@ -120,6 +120,7 @@ func skipWithoutAdvice(t testing.TB, advice mmapio.Advice) {
 }
 
 func TestAdviseLasts(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	page := uintptr(mmapio.PageSize())
 	size := int64(64 * page)
 	for _, c := range lastingAdvice {
@@ -175,6 +176,7 @@ func TestAdviseLasts(t *testing.T) {
 }
 
 func TestAdviseView(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	page := uintptr(mmapio.PageSize())
 	for _, mapping := range []mmapio.Mapping{mmapio.MapAlways, mmapio.MapNever} {
 		for _, c := range lastingAdvice {
@@ -302,6 +304,7 @@ func openControlled(t testing.TB, name string, flag int, options ...mmapio.Optio
 }
 
 func TestAdviseDontNeedAndWillNeed(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	const size, from, n = 8 << 20, 1<<20 + 5, 3 << 20
 	name := onDisk(t, size)
 	want := patterned(size, 3)
@@ -371,6 +374,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 }
 
 func TestAdviseViewDontNeed(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	const size = 4 << 20
 	name := onDisk(t, size)
 	f := openControlled(t, name, os.O_RDWR, mmapio.WithMapping(mmapio.MapNever))
@@ -446,6 +450,7 @@ func TestAdviseDescriptor(t *testing.T) {
 }
 
 func TestAdvisePopulate(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	page := int64(mmapio.PageSize())
 	size := 64 * page
 	name := filepath.Join(t.TempDir(), "file")
@@ -757,6 +762,7 @@ func TestAdviseLocked(t *testing.T) {
 }
 
 func TestLockOnFault(t *testing.T) {
+	needKernel(t, "mlock2 is missing")
 	page := int64(mmapio.PageSize())
 	size := 64 * page
 	skipWithoutLocks(t, int(size))
@@ -1075,6 +1081,7 @@ func TestResident(t *testing.T) {
 }
 
 func TestPrefault(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	const size = 8<<20 + 100
 	name := onDisk(t, size)
 	for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {

@@ -294,6 +294,15 @@ func privatePages(address, length uintptr, found func(at, n uintptr)) {
 	defer pagemap.Close()
 	const ofFile, swapped, present = 1 << 61, 1 << 62, 1 << 63
 	entries := make([]byte, 8*min(length/uintptr(pageSize)+1, 4096))
+	// An emulator may show the table of its own process, where other addresses count. Memory
+	// that has just been stored to is there, or this is not our table.
+	entries[0] = 1
+	var own [8]byte
+	_, err = pagemap.ReadAt(own[:], int64(uintptr(unsafe.Pointer(&entries[0]))/uintptr(pageSize)*8))
+	if err != nil || binary.NativeEndian.Uint64(own[:])&(swapped|present) == 0 {
+		found(0, length)
+		return
+	}
 	size, pages := uintptr(pageSize), (length+uintptr(pageSize)-1)/uintptr(pageSize)
 	start := pages // of a run, or none
 	for page := uintptr(0); page < pages; {
