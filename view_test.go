@@ -794,6 +794,8 @@ func init() {
 	}
 }
 
+var noPathError *os.PathError // nil
+
 // Do and Guard catch faults in memory of files, and nothing else.
 func TestGuardLetsThrough(t *testing.T) {
 	needMappings(t)
@@ -839,7 +841,7 @@ func TestGuardLetsThrough(t *testing.T) {
 				if got := recovered(func() { _ = guard(func() error { panic(mine) }) }); got != mine {
 					t.Errorf("recovered %v", got)
 				}
-				got := recovered(func() { _ = guard(func() error { return (*os.PathError)(nil).Err }) })
+				got := recovered(func() { _ = guard(func() error { return noPathError.Err }) })
 				if err, ok := got.(runtime.Error); !ok || !strings.Contains(err.Error(), "nil pointer") {
 					t.Errorf("a nil pointer: recovered %v", got)
 				}
