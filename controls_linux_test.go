@@ -273,13 +273,18 @@ func residentPagesOf(t testing.TB, file *os.File, n int) []bool {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(memory)
-	states := make([]byte, (n+mmapio.PageSize()-1)/mmapio.PageSize())
+	states := make([]byte, (n+os.Getpagesize()-1)/os.Getpagesize())
 	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&memory[0])), uintptr(n), uintptr(unsafe.Pointer(&states[0]))); errno != 0 {
 		t.Fatal(errno)
 	}
-	pages := make([]bool, len(states))
-	for i, state := range states {
-		pages[i] = state&1 != 0
+	pages := make([]bool, (n+mmapio.PageSize()-1)/mmapio.PageSize())
+	for i := range pages {
+		pages[i] = true
+	}
+	for i, state := range states { // more than one a page with MMAPIO_PAGE_SIZE
+		if state&1 == 0 {
+			pages[i*os.Getpagesize()/mmapio.PageSize()] = false
+		}
 	}
 	return pages
 }
