@@ -59,6 +59,7 @@ func diskDir(t testing.TB) string {
 // Only pages that were written to take up memory, and Discard and Commit give it back: the
 // kernel says so.
 func TestCopyOnWriteMemory(t *testing.T) {
+	needKernel(t, "pages cannot be told apart")
 	const size = 16<<20 - 100 // not whole pages
 	page := int64(os.Getpagesize())
 	name := filepath.Join(diskDir(t), "file")
