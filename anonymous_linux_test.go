@@ -73,7 +73,10 @@ func TestAnonymousClosedOnExec(t *testing.T) {
 	}
 }
 
-func TestAnonymousLimits(t *testing.T) { runChild(t, "anonymous and limits") }
+func TestAnonymousLimits(t *testing.T) {
+	needKernel(t, "the limit is not kept")
+	runChild(t, "anonymous and limits")
+}
 
 func anonymousLimits([]string) error {
 	statm, err := os.ReadFile("/proc/self/statm")

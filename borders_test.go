@@ -248,7 +248,7 @@ func TestSizeBorders(t *testing.T) {
 			if err == nil {
 				result += tell(s, f) + readAtRow(10, size-5)(s, f) + s.describe(f.Close())
 			}
-			if info, err := os.Stat(dir + "/file"); err != nil || err == nil && info.Size() != size {
+			if info, err := os.Stat(dir + "/file"); err != nil || info.Size() != size {
 				result += fmt.Sprint("size ", info.Size(), s.describe(err))
 			}
 			return result + s.describe(os.Remove(dir+"/file"))

@@ -265,7 +265,7 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 	length := windowFor(whole, old != nil || f.tail != nil)
 	access := f.access(info)
 	controlErr := control(file, func(fd uintptr) {
-		trust := trustOf(fd, info, f.mode)
+		trust := trustIn(fd, info, f.mode)
 		if !trust.mappings && f.config.mapping != MapAlways {
 			f.cache.refused.Store(true)
 			err = errUntrusted
@@ -311,7 +311,7 @@ func (f *File) own(m *mapping) {
 // access returns what a mapping of the file is for. A store is no write that the kernel
 // knows of: it would neither take away the privileges of a program nor wait for the disk.
 func (f *File) access(info fs.FileInfo) access {
-	if f.mode == ReadWrite && supportsStamp && f.flag&unmappableWriteFlags == 0 && info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0 {
+	if f.mode == ReadWrite && storesIntoMappings && f.flag&unmappableWriteFlags == 0 && info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0 {
 		return toStore
 	}
 	return toRead

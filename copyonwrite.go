@@ -167,7 +167,7 @@ func (f *File) mapPrivate(file *os.File, info fs.FileInfo, length int64) (m *map
 		if m, err = newMapping(fd, f.Name(), 0, length, info.Size(), private); err != nil {
 			return
 		}
-		trust := trustOf(fd, info, modeOf(f.flag))
+		trust := trustIn(fd, info, modeOf(f.flag))
 		m.relyOn(trust)
 		f.private.coherent = trust.mappings
 	})

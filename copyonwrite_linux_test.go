@@ -59,6 +59,7 @@ func diskDir(t testing.TB) string {
 // Only pages that were written to take up memory, and Discard and Commit give it back: the
 // kernel says so.
 func TestCopyOnWriteMemory(t *testing.T) {
+	needKernel(t, "pages cannot be told apart")
 	const size = 16<<20 - 100 // not whole pages
 	page := int64(os.Getpagesize())
 	name := filepath.Join(diskDir(t), "file")
@@ -416,6 +417,7 @@ func writeInPlace(t testing.TB, name string, b []byte) {
 // Locking a private copy makes no pages its own, so that a Commit writes back none that
 // nobody has stored to.
 func TestCopyOnWriteLocked(t *testing.T) {
+	needKernel(t, "mlock2 is missing")
 	page := int64(mmapio.PageSize())
 	size := 16 * page
 	skipWithoutLocks(t, int(2*size))
@@ -476,6 +478,7 @@ func TestCopyOnWriteLocked(t *testing.T) {
 // Pages that are populated for storing count as written to: reads do not show now theirs
 // and now those of the file, and Discard gives them back.
 func TestCopyOnWritePopulated(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	page := int64(mmapio.PageSize())
 	size := 16 * page
 	name := newFilled(t, int(size), 1)

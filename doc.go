@@ -185,8 +185,9 @@
 //     read or written before counts as in memory.
 //   - Windows: local volumes. Growth needs a new mapping. Faults are not relied upon.
 //   - NetBSD, OpenBSD, Solaris, illumos, AIX: mapped only when asked for with
-//     [MapAlways], and only for reading. Do not ask for it on OpenBSD while others
-//     write to the file: mappings and system calls do not see the same bytes there.
+//     [MapAlways], and only if opened for reading only. Do not ask for it, nor for a
+//     View, on OpenBSD while somebody writes to the file: mappings and system calls do
+//     not see the same bytes there.
 //   - Plan 9, js, wasip1: never mapped.
 //
 // [debug.SetPanicOnFault]: https://pkg.go.dev/runtime/debug#SetPanicOnFault

@@ -95,7 +95,7 @@ func (e *AlignError) Is(target error) bool { return target == ErrMisaligned || t
 // memory that is for reading only. It is an [ErrFault], and comes inside an
 // [*io/fs.PathError] that names the file.
 type FaultError struct {
-	Offset   int64 // where in the file, in bytes
+	Offset   int64 // where in the file, in bytes; s390x tells the start of the page
 	ReadOnly bool  // the memory was for reading only
 }
 

@@ -270,7 +270,8 @@ func newFile(file *os.File, flag int, config *config) *File {
 			f.tail = &tail{step: config.preallocate}
 		}
 	}
-	if !supportsMapping || config.mapping == MapNever || f.mode == WriteOnly || flag&unmappableFlags != 0 {
+	if !supportsMapping || config.mapping == MapNever || f.mode == WriteOnly || flag&unmappableFlags != 0 ||
+		f.mode == ReadWrite && !storesIntoMappings { // or it might not see what it has written itself
 		f.cache.refused.Store(true)
 		if f.tail == nil {
 			f.offset.Store(inKernel)

@@ -175,3 +175,63 @@ func FuzzView(f *testing.F) {
 		}
 	})
 }
+
+// FuzzOptions opens files with any flags and options: what os.File has too is as there, and
+// what is wrong with an option is an error before a file is made.
+func FuzzOptions(f *testing.F) {
+	for _, flag := range []int{os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREATE, os.O_RDWR | os.O_CREATE | os.O_EXCL, os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, 3} {
+		f.Add(flag, uint32(0o644), uint8(0), int64(0), int64(0), true)
+		f.Add(flag, uint32(0o600), uint8(1), int64(5000), int64(4096), false)
+		f.Add(flag, uint32(0), uint8(7), int64(-1), int64(-1), true)
+	}
+	const meant = os.O_RDONLY | os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREATE | os.O_EXCL | os.O_TRUNC | os.O_SYNC
+	f.Fuzz(func(t *testing.T, flag int, perm uint32, which uint8, size, step int64, exists bool) {
+		flag &= meant
+		size, step = size%(1<<20), step%(1<<20)
+		dir := memoryDir(t)
+		var results [2]string
+		for i, s := range []*side{
+			osSide(dir + "/os"),
+			mmapioSide(dir+"/mm", mmapio.WithMapping(mmapio.Mapping(which%3)), mmapio.WithAdvice(mmapio.Advice(which%4))),
+		} {
+			defer s.finish()
+			if err := os.Mkdir(s.dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if exists {
+				if err := os.WriteFile(s.path("file"), patterned(10_000, 1), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			file, err := s.open(s.path("file"), flag, os.FileMode(perm)&os.ModePerm)
+			results[i] = s.describe(err) + "\n"
+			if err == nil {
+				warm(file)
+				results[i] += readAtRow(100, 9950)(s, file) + "\n" + writeAtRow(100, 5000)(s, file) + "\n" + tell(s, file) + "\n"
+				results[i] += s.describe(file.Close()) + "\n"
+			}
+			if info, err := os.Stat(s.path("file")); err == nil {
+				results[i] += fmt.Sprint(info.Size(), info.Mode())
+			}
+		}
+		if results[0] != results[1] {
+			t.Errorf("flag %#x, mode %o, exists %v:\n got %s\nwant %s", flag, perm, exists, results[1], results[0])
+		}
+		// What os.File does not have.
+		name := dir + "/own"
+		file, err := mmapio.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666, mmapio.WithSize(size), mmapio.WithPreallocate(step))
+		if err != nil {
+			if size >= 0 && step >= 0 {
+				t.Fatalf("WithSize(%d), WithPreallocate(%d): %v", size, step, err)
+			}
+			if _, err := os.Stat(name); err == nil {
+				t.Fatal("a file was made although an option is wrong")
+			}
+			return
+		}
+		defer file.Close()
+		if got, err := file.Size(); err != nil || got != size {
+			t.Fatalf("WithSize(%d): %d, %v", size, got, err)
+		}
+	})
+}

@@ -47,7 +47,7 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 		return 0, nil
 	}
 	var trusted trust
-	if control(file, func(fd uintptr) { trusted = trustOf(fd, info, f.mode) }) != nil {
+	if control(file, func(fd uintptr) { trusted = trustIn(fd, info, f.mode) }) != nil {
 		return 0, nil
 	}
 	if !trusted.mappings && f.config.mapping != MapAlways || trusted.sparing && hasHoles(info) {

@@ -52,6 +52,7 @@ func hugeBytes(t testing.TB, f *mmapio.File) int64 {
 }
 
 func TestHugePagesOnTmpfs(t *testing.T) {
+	needKernel(t, "there are no huge pages")
 	for _, huge := range []string{"advise", "always", "never"} {
 		t.Run(huge, func(t *testing.T) {
 			dir := hugeTmpfs(t, huge)
@@ -100,6 +101,7 @@ func TestHugePagesOnTmpfs(t *testing.T) {
 
 // What is more than is looked at when a file is mapped is made huge by Prefault.
 func TestHugePagesPrefaulted(t *testing.T) {
+	needKernel(t, "there are no huge pages")
 	const atOnce = 64 << 20
 	size := atOnce + 4*hugeSize
 	name := filepath.Join(hugeTmpfs(t, "advise"), "file")
@@ -219,6 +221,7 @@ func hugePageIn(t testing.TB, dir string) int64 {
 }
 
 func TestHugetlbfs(t *testing.T) {
+	needKernel(t, "there are no huge pages")
 	dir := hugetlbfs(t, 64) // enough for a mapping that reaches too far
 	page := hugePageIn(t, dir)
 	for _, mapping := range []mmapio.Mapping{mmapio.MapAuto, mmapio.MapAlways, mmapio.MapNever} {
@@ -459,6 +462,7 @@ func TestHugetlbfsPending(t *testing.T) {
 
 // Without a free huge page a write is an error, and reading goes on.
 func TestHugetlbfsExhausted(t *testing.T) {
+	needKernel(t, "there are no huge pages")
 	dir := hugetlbfs(t, 0)
 	page := hugePageIn(t, dir)
 	f, err := mmapio.Create(filepath.Join(dir, "file"), mmapio.WithMapping(mmapio.MapAlways), mmapio.WithSize(2*page))

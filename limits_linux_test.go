@@ -173,6 +173,7 @@ func TestFewMappingsAllowed(t *testing.T) {
 // With a limit on the address space, files that are larger than all of it are read
 // and written, and the heap can grow.
 func TestLittleAddressSpace(t *testing.T) {
+	needKernel(t, "the limit is not kept")
 	if raceEnabled {
 		t.Skip("the race detector takes address space of its own")
 	}

@@ -274,9 +274,9 @@ func (f *File) resident(file *os.File, s span) (r Residency, err error) {
 	}
 	controlErr := control(file, func(fd uintptr) {
 		switch {
-		case !trustOf(fd, info, ReadWrite).mincore:
+		case !trustIn(fd, info, ReadWrite).mincore:
 			err = errResidencyUnknown
-		case !trustOf(fd, info, modeOf(f.flag)).mincore:
+		case !trustIn(fd, info, modeOf(f.flag)).mincore:
 			err = errResidencyHidden
 		}
 	})

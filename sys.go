@@ -21,6 +21,13 @@ var (
 	mapGranularity = max(pageSize, leastGranularity)
 )
 
+// What depends on whether mappings and system calls see the same bytes, so that tests can
+// be on a system where they do not.
+var (
+	trustIn            = trustOf
+	storesIntoMappings = supportsStamp
+)
+
 // sys is the calls to the system that can fail at any time, so that tests can make
 // them fail.
 var sys = struct {

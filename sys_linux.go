@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"io/fs"
+	"math/bits"
 	"os"
 	"runtime"
 	"strconv"
@@ -292,8 +293,11 @@ func privatePages(address, length uintptr, found func(at, n uintptr)) {
 		return
 	}
 	defer pagemap.Close()
-	const ofFile, swapped, present = 1 << 61, 1 << 62, 1 << 63
 	entries := make([]byte, 8*min(length/uintptr(pageSize)+1, 4096))
+	if !isOurs(pagemap, entries) {
+		found(0, length)
+		return
+	}
 	size, pages := uintptr(pageSize), (length+uintptr(pageSize)-1)/uintptr(pageSize)
 	start := pages // of a run, or none
 	for page := uintptr(0); page < pages; {
@@ -305,7 +309,7 @@ func privatePages(address, length uintptr, found func(at, n uintptr)) {
 		}
 		for i := range n {
 			entry := binary.NativeEndian.Uint64(entries[8*i:])
-			own := entry&swapped != 0 || entry&present != 0 && entry&ofFile == 0
+			own := entry&pageSwapped != 0 || entry&pagePresent != 0 && entry&pageOfFile == 0
 			switch {
 			case own && start == pages:
 				start = page + i
@@ -319,6 +323,28 @@ func privatePages(address, length uintptr, found func(at, n uintptr)) {
 	if start != pages {
 		found(start*size, length-start*size)
 	}
+}
+
+// Bits of an entry of /proc/self/pagemap.
+const pageOfFile, pageSwapped, pagePresent = 1 << 61, 1 << 62, 1 << 63
+
+// isOurs reports whether the table of pages says of memory of the heap, which has just been
+// stored to, what is true of it. An emulator may show its own table: there other addresses
+// count, or the bytes of an entry are the other way round.
+func isOurs(pagemap *os.File, memory []byte) bool {
+	memory[0] = 1
+	var b [8]byte
+	if _, err := pagemap.ReadAt(b[:], int64(uintptr(unsafe.Pointer(&memory[0]))/uintptr(pageSize)*8)); err != nil {
+		return false
+	}
+	// The number of a page has 55 bits, of which those from 40 on are not used, and neither
+	// are the flags from 58 to 60.
+	plausible := func(entry uint64) bool {
+		const unused = 1<<55 - 1<<40 | 7<<58
+		return entry&(pageSwapped|pagePresent) != 0 && entry&(pageOfFile|unused) == 0
+	}
+	entry := binary.NativeEndian.Uint64(b[:])
+	return plausible(entry) && !plausible(bits.ReverseBytes64(entry))
 }
 
 // cloneFile makes to share all blocks of from.

@@ -6,7 +6,7 @@ import "io/fs"
 
 // These systems are served, but nobody has shown yet that mappings and system
 // calls see the same bytes there (on OpenBSD they do not), and so a file is only
-// mapped when asked for, and only for reading.
+// mapped when asked for, and only if it is opened for reading only.
 const (
 	supportsStamp      = false
 	syncCoversMappings = true // nothing is stored through a mapping

@@ -236,7 +236,7 @@ func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 func (f *File) newWindow(file *os.File, info fs.FileInfo, from, length int64) (m *mapping, err error) {
 	controlErr := control(file, func(fd uintptr) {
 		if m, err = newMapping(fd, f.Name(), from, length, length, f.access(info)); err == nil {
-			m.relyOn(trustOf(fd, info, modeOf(f.flag)))
+			m.relyOn(trustIn(fd, info, modeOf(f.flag)))
 		}
 	})
 	if controlErr != nil {

@@ -204,6 +204,7 @@ func TestColdViewDoesNotFault(t *testing.T) {
 
 // Prefault of a View brings in what it is asked for.
 func TestViewPrefault(t *testing.T) {
+	needKernel(t, "advice has no effect")
 	const size, part = 16 << 20, 4 << 20
 	name, body := coldFile(t, size)
 	f := openFor(t, name, os.O_RDONLY)
@@ -232,6 +233,7 @@ func TestViewPrefault(t *testing.T) {
 
 // On a full disk, a store into a hole is a fault that names the file and the place.
 func TestViewOnFullDisk(t *testing.T) {
+	needKernel(t, "bringing in what is not there is no error")
 	for kind, makeDisk := range smallDisks {
 		t.Run(kind, func(t *testing.T) {
 			const size = 64<<10 - 1
