@@ -63,6 +63,9 @@ var (
 // the region is mapped for the View alone. Whether both see the same bytes is then for
 // the file system to say.
 //
+// View does not allocate where the View does not leave the function that calls it, except in
+// functions so large that the compiler no longer inlines calls there.
+//
 // The error is a [*fs.PathError]: with a [*RangeError] inside for a range that is not
 // inside the file, [fs.ErrPermission] for a file that is opened for writing only,
 // [errors.ErrUnsupported] on systems without mappings, [fs.ErrClosed], or the errno of
