@@ -223,7 +223,7 @@ const (
 func growths(steps int) []side {
 	sides := make([]side, 0, 4)
 	for _, when := range []string{firstSteps, lastSteps} {
-		from := 0
+		from := growthSteps // behind those for which the file is not mapped yet
 		if when == lastSteps {
 			from = steps - growthSteps
 		}
