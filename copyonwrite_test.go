@@ -490,7 +490,8 @@ func TestCopyOnWriteSystemCallsFail(t *testing.T) {
 	usual := run(func(string, int) error { return nil })
 	t.Log("calls: ", usual)
 	for _, name := range []string{"populateWrite", "discard", "privatePages"} {
-		if usual[name] == 0 && mmapio.SupportsMapping && (mmapio.Populates || name != "populateWrite") {
+		asked := name != "privatePages" || mmapio.PageSize() == os.Getpagesize() // and not as if pages were longer
+		if usual[name] == 0 && mmapio.SupportsMapping && (mmapio.Populates || name != "populateWrite") && asked {
 			t.Errorf("%s was never called, so it never failed", name)
 		}
 	}
