@@ -18,6 +18,9 @@ const (
 	memoryLimit = 96 * miB
 )
 
+// errKept is in errors of files that cannot be made cold.
+var errKept = errors.New("the file system keeps files in memory")
+
 func coldRows() []row {
 	return []row{
 		{
@@ -103,7 +106,7 @@ func (r coldReads) side(name string, open opener) side {
 				f, err = open(path)
 				return err
 			}
-			if err := evict(path); err != nil { // where it cannot be done the row is skipped
+			if err := evictable(path); err != nil { // where it cannot be done the row is skipped
 				return nil, err
 			}
 		} else {
