@@ -216,8 +216,21 @@ func TestOutputs(t *testing.T) {
 	dir := t.TempDir()
 	var out bytes.Buffer
 	o := outputs{json: filepath.Join(dir, "a.json"), html: filepath.Join(dir, "none", "a.html"), markdown: "-"}
-	if err := o.check(); err != nil {
+	if err := o.check(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder that is not there: got %v", err)
+	}
+	kept := outputs{json: o.json, html: filepath.Join(dir, "kept.html")}
+	if err := os.WriteFile(kept.html, []byte("before"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if err := kept.check(); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if text, err := os.ReadFile(kept.html); err != nil || string(text) != "before" {
+		t.Errorf("what was there before is %q, %v", text, err)
+	}
+	if _, err := os.Stat(o.json); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("looking whether a file can be written leaves it: %v", err)
 	}
 	if err := o.write(&out, sample()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
