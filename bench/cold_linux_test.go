@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,13 +27,19 @@ func TestNeverCold(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := &workspace{dir: parent, largest: miB}
-	path, _, err := w.filled("a", miB)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := evictable(path); !errors.Is(err, errKept) {
-		t.Errorf("a file on tmpfs: got %v", err)
+	w := &workspace{dir: parent, largest: miB, files: 20, ops: 1 << 10}
+	for _, r := range coldRows() {
+		r.around = nil
+		rep, err := measure(t.Context(), w, []row{r}, 2, time.Millisecond, silence{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res := rep.Rows[0]; !strings.Contains(res.Skipped, errKept.Error()) {
+			t.Errorf("%s is not skipped: %q", res.name(), res.Skipped)
+		}
+		if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
+			t.Errorf("files left: %v, %v", left, err)
+		}
 	}
 	if err := evictable(filepath.Join(parent, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: got %v", err)
