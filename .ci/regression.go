@@ -11,8 +11,10 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -67,6 +69,7 @@ const (
 var rows = []row{
 	{name: "ReadAt 64 B, one page", size: small, start: readAt(64, 4096)},
 	{name: "ReadAt 64 B, random", size: large, start: readAt(64, large-64)},
+	{name: "ReadAt 64 B, two goroutines", size: large, start: together(readAt(64, large-64))},
 	{name: "ReadAt 4 KiB, random", size: large, start: readAt(4096, large-4096)},
 	{name: "ReadAt 64 KiB, random", size: large, start: readAt(64<<10, large-64<<10)},
 	{name: "ReadAt 64 B, not mapped", size: small, options: []mmapio.Option{mmapio.WithMapping(mmapio.MapNever)}, start: readAt(64, small-64)},
@@ -74,6 +77,7 @@ var rows = []row{
 	{name: "WriteAt 4 KiB, random", size: large, start: writeAt(4096, large-4096)},
 	{name: "Read 64 B in sequence", size: small, start: sequence((*mmapio.File).Read)},
 	{name: "Write 64 B in sequence", size: small, start: sequence((*mmapio.File).Write)},
+	{name: "io.Copy of 1 MiB to a CRC-32C", size: small, start: copied},
 	{name: "append 128 B", start: appended},
 	{name: "append 128 B, preallocated", options: []mmapio.Option{mmapio.WithPreallocate(1 << 20)}, start: appended},
 	{name: "open, read 4 KiB, close", size: small, start: opened},
@@ -111,6 +115,40 @@ func at(call func(*mmapio.File, []byte, int64) (int, error), length int, most in
 			return nil
 		}, nil
 	}
+}
+
+// together shares the work between two goroutines, which is no faster where they wait for each
+// other.
+func together(start func(*mmapio.File) (func(int) error, error)) func(*mmapio.File) (func(int) error, error) {
+	return func(f *mmapio.File) (func(int) error, error) {
+		var do [2]func(int) error
+		for i := range do {
+			var err error
+			if do[i], err = start(f); err != nil {
+				return nil, err
+			}
+		}
+		return func(n int) error {
+			other := make(chan error, 1)
+			go func() { other <- do[1](n / 2) }()
+			return errors.Join(do[0](n-n/2), <-other)
+		}, nil
+	}
+}
+
+func copied(f *mmapio.File) (func(int) error, error) {
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	return func(n int) error {
+		for range n {
+			if _, err := f.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+			if _, err := io.Copy(sum, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }
 
 func sequence(call func(*mmapio.File, []byte) (int, error)) func(*mmapio.File) (func(int) error, error) {

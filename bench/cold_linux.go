@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mmapio/mmapio"
 )
 
 // evict makes the kernel forget what it has in memory of the file at path.
@@ -22,6 +24,31 @@ func evict(path string) error {
 		return err
 	}
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
+// evictable evicts the file at path, and returns an error where that leaves it in memory, as a
+// file system does that has no other place: what is called cold there would not be.
+func evictable(path string) error {
+	if err := evict(path); err != nil {
+		return err
+	}
+	f, err := mmapio.Open(path, mmapio.WithMapping(mmapio.MapNever))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size == 0 {
+		return err
+	}
+	left, err := f.Resident(0, size)
+	if err != nil {
+		return err
+	}
+	if n := left.Bytes(); n > size/16 {
+		return fmt.Errorf("%w: %d of its %d bytes are there", errKept, n, size)
+	}
+	return nil
 }
 
 // limitMemory moves the process into a new memory cgroup with a limit, and returns what
@@ -46,17 +73,27 @@ func limitMemory(limit int) (undo func() error, err error) {
 			continue
 		}
 		home := filepath.Join(base, parts[2])
-		undo, err := enterGroup(home, file, limit)
-		if err == nil {
-			return undo, nil
+		// A group that has processes may not be divided (version 2), but one above it is.
+		for parent := home; ; parent = filepath.Dir(parent) {
+			undo, err := enterGroup(home, parent, file, limit)
+			if err == nil {
+				return undo, nil
+			}
+			if parent == home {
+				reasons = append(reasons, err)
+			}
+			if len(parent) <= len(base) {
+				break
+			}
 		}
-		reasons = append(reasons, err)
 	}
 	return nil, fmt.Errorf("no memory cgroup can be made: %w", errors.Join(reasons...))
 }
 
-func enterGroup(home, file string, limit int) (undo func() error, err error) {
-	group, err := os.MkdirTemp(home, "mmapio-bench-")
+// enterGroup moves the process from home into a new group inside parent, whose limit is in a file
+// of that name.
+func enterGroup(home, parent, file string, limit int) (undo func() error, err error) {
+	group, err := os.MkdirTemp(parent, "mmapio-bench-")
 	if err != nil {
 		return nil, err
 	}

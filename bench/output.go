@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -26,6 +27,7 @@ func (o *outputs) forms() []form {
 
 const standardOutput = "-"
 
+// check fails where a report could not be written: better now than after all is measured.
 func (o *outputs) check() error {
 	here := 0
 	for _, f := range o.forms() {
@@ -35,6 +37,27 @@ func (o *outputs) check() error {
 	}
 	if here > 1 {
 		return errors.New("only one form can go to the standard output")
+	}
+	for _, f := range o.forms() {
+		if f.to == "" || f.to == standardOutput {
+			continue
+		}
+		info, err := os.Stat(f.to)
+		if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			continue // whoever reads a pipe would take the look for the end
+		}
+		file, openErr := os.OpenFile(f.to, os.O_WRONLY|os.O_CREATE, 0o666)
+		if openErr != nil {
+			return openErr
+		}
+		if closeErr := file.Close(); closeErr != nil {
+			return closeErr
+		}
+		if errors.Is(err, fs.ErrNotExist) { // nothing is left if nothing is measured
+			if err := os.Remove(f.to); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -52,6 +52,13 @@ func sample() report {
 			{ID: "goroutines", Curve: byCount, X: 1, Sides: []timing{times("mmapio", 8), times("os", 240)}},
 			{ID: "goroutines", Curve: byCount, X: 2, Sides: []timing{times("mmapio", 4), times("os", 120)}},
 			{ID: "appends", Curve: byLength, X: 1 << 20, Sides: []timing{times("mmapio", 500), times("os", 510)}},
+			{
+				ID: "P16", What: "grow", Sides: []timing{times("mmapio(first)", 8), times("mmapio(last)", 9), times("os(last)", 4)},
+				Comparisons: []comparison{
+					{Of: "mmapio(last)", Against: "mmapio(first)", InTime: true, spread: spread{1.1, 1, 1.2, 1, 1.3}},
+					{Of: "mmapio(last)", Against: "os(last)", spread: spread{0.5, 0.4, 0.6, 0.3, 0.7}},
+				},
+			},
 		},
 	}
 }
@@ -96,6 +103,7 @@ func TestPage(t *testing.T) {
 		"A <CPU>", "load 0.50", "fio is fio-3", "go run ./bench -only P1 -html <out>", "30.0 x speed (27.0 .. 33.0)", "MISSED", "reached",
 		"skipped: no cgroup: <denied>", "P12/v=1 skipped: no cgroup: <denied>", "fio without fio-mmap: not installed",
 		"open files: heap-B/file", "+600", "Reads <by> size", "4 KiB", "P1  read | hot, against os",
+		"P16  grow, against os(last)",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the page does not say %q", want)
@@ -216,8 +224,21 @@ func TestOutputs(t *testing.T) {
 	dir := t.TempDir()
 	var out bytes.Buffer
 	o := outputs{json: filepath.Join(dir, "a.json"), html: filepath.Join(dir, "none", "a.html"), markdown: "-"}
-	if err := o.check(); err != nil {
+	if err := o.check(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder that is not there: got %v", err)
+	}
+	kept := outputs{json: o.json, html: filepath.Join(dir, "kept.html")}
+	if err := os.WriteFile(kept.html, []byte("before"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if err := kept.check(); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if text, err := os.ReadFile(kept.html); err != nil || string(text) != "before" {
+		t.Errorf("what was there before is %q, %v", text, err)
+	}
+	if _, err := os.Stat(o.json); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("looking whether a file can be written leaves it: %v", err)
 	}
 	if err := o.write(&out, sample()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)

@@ -251,7 +251,8 @@ func plotDelays(r result) (plotted, error) {
 	return render("part of the sleeps that took longer", p, plotWidth, plotHeight)
 }
 
-// plotOverview draws the first comparison of every row, as a ratio of speeds.
+// plotOverview draws the first comparison of mmapio with something else of every row, as a ratio
+// of speeds.
 func plotOverview(rows []result) (plotted, error) {
 	p := newPlot("speed as a multiple of what it is compared with")
 	type entry struct {
@@ -260,10 +261,13 @@ func plotOverview(rows []result) (plotted, error) {
 	}
 	var all []entry
 	for _, r := range rows {
-		if len(r.Comparisons) == 0 {
+		first := slices.IndexFunc(r.Comparisons, func(c comparison) bool {
+			return strings.HasPrefix(c.Of, sideMmapio) && !strings.HasPrefix(c.Against, sideMmapio)
+		})
+		if first < 0 {
 			continue
 		}
-		c := r.Comparisons[0]
+		c := r.Comparisons[first]
 		e := entry{name: fmt.Sprintf("%s  %s, against %s", r.ID, r.What, c.Against), median: c.Median, q1: c.Q1, q3: c.Q3}
 		if c.InTime {
 			e.median, e.q1, e.q3 = 1/c.Median, 1/c.Q3, 1/c.Q1

@@ -18,6 +18,9 @@ const (
 	memoryLimit = 96 * miB
 )
 
+// errKept is in errors of files that cannot be made cold.
+var errKept = errors.New("the file system keeps files in memory")
+
 func coldRows() []row {
 	return []row{
 		{
@@ -62,7 +65,7 @@ func (r coldReads) sides() []side {
 
 func (r coldReads) side(name string, open opener) side {
 	// A file for each side: what one has read is in memory for the others.
-	return side{name: name, open: onFile("cold-"+name, r.size, func(path string, size int64) (*session, error) {
+	onDisk := onFile("cold-"+name, r.size, func(path string, size int64) (*session, error) {
 		var f holder
 		shut := func() error {
 			if f == nil {
@@ -103,9 +106,6 @@ func (r coldReads) side(name string, open opener) side {
 				f, err = open(path)
 				return err
 			}
-			if err := evict(path); err != nil { // where it cannot be done the row is skipped
-				return nil, err
-			}
 		} else {
 			var err error
 			if f, err = open(path); err != nil {
@@ -116,7 +116,23 @@ func (r coldReads) side(name string, open opener) side {
 			beside(s)
 		}
 		return s, nil
-	})}
+	})
+	return side{name: name, open: func(w *workspace) (*session, error) {
+		// Before the file is made: where memory is limited, one that cannot leave it ends the process.
+		if err := evicts(w); err != nil {
+			return nil, err
+		}
+		return onDisk(w)
+	}}
+}
+
+// evicts returns an error where files of the workspace cannot be made cold.
+func evicts(w *workspace) error {
+	path, _, err := w.filled("probe", 16*pageSize)
+	if err != nil {
+		return err
+	}
+	return errors.Join(evictable(path), os.Remove(path))
 }
 
 func readCold(f io.ReaderAt, p []byte, way *walk, n int) (sum uint64, err error) {

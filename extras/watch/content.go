@@ -2,8 +2,10 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"sync"
 )
 
@@ -18,6 +20,10 @@ var seed = maphash.MakeSeed()
 
 // bufferSize is about what is read at once. A buffer holds whole blocks.
 const bufferSize = 256 << 10
+
+// mostBlocks is how many blocks of a file are remembered: in 1 GiB. A file costs nothing to be
+// made as long as can be, as one hole, and is not to use up the memory.
+const mostBlocks = 1 << 27
 
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, max(bufferSize, mostBlockSize))
@@ -63,6 +69,10 @@ func (c *content) read(ctx context.Context, name string, s *state) (found []exte
 
 	blockSize := int64(c.blockSize)
 	size := s.size
+	if blocks := (size-1)/blockSize + 1; blocks > mostBlocks {
+		c.drop()
+		return nil, &fs.PathError{Op: "watch", Path: name, Err: fmt.Errorf("%d blocks of %d bytes are more than the %d that can be compared: larger blocks are fewer", blocks, blockSize, mostBlocks)}
+	}
 	from := newReader(file)
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)

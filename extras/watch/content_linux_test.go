@@ -111,3 +111,44 @@ func TestWatchSparse(t *testing.T) {
 		t.Error(event)
 	}
 }
+
+// TestWatchTooLong: a file of nothing but a hole costs whoever makes it nothing, and does not
+// take up the memory of whoever compares it.
+func TestWatchTooLong(t *testing.T) {
+	const blockSize, long = 64, 64<<27 + 1
+	name := filepath.Join(t.TempDir(), "file")
+	write(t, name, "a")
+	if err := os.Truncate(name, long); err != nil {
+		t.Skipf("no long files here: %v", err)
+	}
+	events := make(chan watch.Event, 100)
+	follow := func() (*watch.Watch, error) {
+		return watch.PathFunc(t.Context(), name, func(e watch.Event) { events <- e }, watch.WithContent(blockSize, time.Hour))
+	}
+	if _, err := follow(); err == nil || !strings.Contains(err.Error(), "larger blocks") || !strings.Contains(err.Error(), name) {
+		t.Fatalf("the watch of a file that is too long begins with %v", err)
+	}
+	must(t, os.Truncate(name, 1))
+	_, err := follow()
+	must(t, err)
+	must(t, os.Truncate(name, long))
+	await := func(kind watch.Kind) watch.Event {
+		t.Helper()
+		for deadline := time.After(limit); ; {
+			select {
+			case e := <-events:
+				if e.Kind == kind {
+					return e
+				}
+			case <-deadline:
+				t.Fatalf("no event of the kind %v", kind)
+			}
+		}
+	}
+	if e := await(watch.Overflow); e.Err == nil || !strings.Contains(e.Err.Error(), "larger blocks") {
+		t.Errorf("the file has become too long: %v", e.Err)
+	}
+	must(t, os.Truncate(name, 1))
+	writeAt(t, name, 0, "b")
+	await(watch.Modified)
+}

@@ -101,6 +101,9 @@ func WithPolling() Option {
 // block until it is received. When a part cannot be read, what was found before it is told,
 // and then an [Overflow].
 //
+// The hashes take 8 bytes a block. A file of more than 2²⁷ blocks is not compared: that is an
+// error of the watch when it begins, and an [Overflow] when the file becomes as long later.
+//
 // A blockSize of 0 means 64 KiB, and an interval of 0 a second. A blockSize below 64 or
 // above 1 MiB is an error, and so is a negative interval.
 func WithContent(blockSize int, interval time.Duration) Option {

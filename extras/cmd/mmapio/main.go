@@ -29,6 +29,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -111,9 +112,15 @@ func withTwoDashes(args []string) []string {
 	return args
 }
 
-// report prints err as one line.
+// report prints err as one line. Names in it cannot command the terminal.
 func report(err error) {
-	fmt.Fprintln(os.Stderr, "mmapio:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintln(os.Stderr, "mmapio:", text)
 }
 
 // notifyContext returns a context that ends with the first signal to stop. A

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // jsonFlag is the flag of commands that print JSON when asked to.
@@ -33,9 +34,10 @@ func printText(format string, arguments ...any) error {
 	return nil
 }
 
-// quoteLines returns the name as it can stand at the end of a line.
+// quoteLines returns the name as it can stand at the end of a line. What would break the line,
+// or command the terminal, is quoted.
 func quoteLines(name string) string {
-	if strings.ContainsAny(name, "\r\n") {
+	if strings.ContainsFunc(name, unicode.IsControl) {
 		return strconv.Quote(name)
 	}
 	return name

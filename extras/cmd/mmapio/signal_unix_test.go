@@ -192,6 +192,26 @@ func TestTourInterrupted(t *testing.T) {
 	wantNames(t, temp)
 }
 
+// TestTourWithoutReader has nobody read what a tour prints after its first line, as with head.
+func TestTourWithoutReader(t *testing.T) {
+	temp := t.TempDir()
+	cmd := toolCommand(t, temp, "tour")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr := start(t, cmd)
+	if _, err := io.ReadFull(stdout, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := stdout.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // the status tells
+	wantFailure(t, result{stderr: stderr.String(), status: cmd.ProcessState.ExitCode()}, exitError, "cannot print the results", "temporary files were removed")
+	wantNames(t, temp)
+}
+
 // TestCpWriteError has the copy fail in the middle, at the largest file size that
 // the process may write.
 func TestCpWriteError(t *testing.T) {

@@ -27,7 +27,7 @@ type fileSums struct {
 // Help is what mmapio sum --help prints below the usage.
 func (*sumCmd) Help() string {
 	return "Prints a line for each file: SHA-256, CRC-32C (Castagnoli) and the name, " +
-		"which is quoted if it has a line break in it. A file that cannot be read is " +
+		"which is quoted if it has line breaks or other control characters in it. A file that cannot be read is " +
 		"an error; the others are read nevertheless."
 }
 

@@ -77,12 +77,18 @@ func TestSumGoesOn(t *testing.T) {
 	wantLine(t, lines[1], folder, "folder")
 }
 
-func TestSumQuotesLineBreaks(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "two\nlines")
-	if err := os.WriteFile(path, []byte("a"), 0o644); err != nil {
-		t.Skipf("no line breaks in names here: %v", err)
-	}
-	if got, want := succeed(t, "sum", path), sumLine(strconv.Quote(path), []byte("a")); got != want {
-		t.Errorf("prints %q, want %q", got, want)
+// TestSumQuotes has names that would break a line, and that would colour the terminal.
+func TestSumQuotes(t *testing.T) {
+	for _, name := range []string{"two\nlines", "\x1b[31mred"} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte("a"), 0o644); err != nil {
+			t.Skipf("no control characters in names here: %v", err)
+		}
+		if got, want := succeed(t, "sum", path), sumLine(strconv.Quote(path), []byte("a")); got != want {
+			t.Errorf("prints %q, want %q", got, want)
+		}
+		if r := tool(t, "sum", path+"-missing"); strings.Count(r.stderr, "\n") != 1 || strings.Contains(r.stderr, "\x1b") {
+			t.Errorf("standard error %q", r.stderr)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"io/fs"
 	"os"
+	"os/signal"
 	"syscall"
 
 	"github.com/mmapio/mmapio"
@@ -12,6 +13,10 @@ import (
 
 // stopSignals are the signals to stop.
 var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+
+// outliveReader has writes to a pipe that nobody reads any more fail, where they would end the
+// program: there are files to remove.
+func outliveReader() { signal.Ignore(syscall.SIGPIPE) }
 
 // keepOwner gives file the owner and the group that the file described by info
 // has, as far as this user may: it is about to take the place of that file.

@@ -98,6 +98,7 @@ func (c *tourCmd) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	outliveReader()
 	folder, err := os.MkdirTemp("", "mmapio-tour-")
 	if err != nil {
 		return err
