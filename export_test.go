@@ -2,8 +2,10 @@ package mmapio
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -43,6 +45,18 @@ func Intercept(f func(name string) error) (restore func()) {
 		intercept.Store(nil)
 		endPause()
 	}
+}
+
+// BeforeTrust has something done once: before the next file is asked whether its mappings can
+// be trusted, when its size is known already.
+func BeforeTrust(do func()) (restore func()) {
+	old := trustIn
+	var once sync.Once
+	trustIn = func(fd uintptr, info fs.FileInfo, mode Mode) trust {
+		once.Do(do)
+		return old(fd, info, mode)
+	}
+	return func() { trustIn = old }
 }
 
 // endPause allows mappings again after the system has refused one.

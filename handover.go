@@ -42,6 +42,7 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 	if !populates || f.config.mapping == MapNever || f.mode == WriteOnly || f.flag&unmappableFlags != 0 || !f.fetch(file) {
 		return 0, nil
 	}
+	cuts := registry.cuts.Load() // first: a cut that comes behind the size is seen
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size()-f.offset.Load() < handOverFrom {
 		return 0, nil
@@ -61,7 +62,6 @@ func (f *File) handOver(file *os.File, w io.Writer) (written int64, err error) {
 			f.missed(file, mapAfter/2)
 		}
 	}()
-	cuts := registry.cuts.Load()
 	for !f.cache.closed.Load() {
 		if now := registry.cuts.Load(); now != cuts {
 			cuts = now

@@ -275,8 +275,6 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// Holes of a file in memory take up none when the file is copied to a hash: a file longer
-// than all memory there is can be hashed. Reading them through a mapping would fill them.
 // Who goes through a file again and again is handed its mapping, which stays as it is meanwhile.
 func TestHandOverOfMapping(t *testing.T) {
 	const size = 8 << 20
@@ -318,6 +316,41 @@ func TestHandOverOfMapping(t *testing.T) {
 	}
 }
 
+// A hash is given nothing of what this process has cut off, at whatever moment it did.
+func TestHandOverOfCutFile(t *testing.T) {
+	const size = 1 << 20
+	body := cachedPattern(size, 1)
+	for _, to := range []int{size - 100, size/2 + 1, 5, 0} {
+		name := filepath.Join(t.TempDir(), "source")
+		if err := os.WriteFile(name, body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := mmapio.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		other, err := mmapio.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		restore := mmapio.BeforeTrust(func() {
+			if err := other.Truncate(int64(to)); err != nil {
+				t.Error(err)
+			}
+		})
+		sum := crc32.NewIEEE()
+		n, err := f.WriteTo(sum)
+		restore()
+		if n != int64(to) || err != nil || sum.Sum32() != crc32.ChecksumIEEE(body[:to]) {
+			t.Errorf("cut to %d: %d, %v", to, n, err)
+		}
+	}
+}
+
+// Holes of a file in memory take up none when the file is copied to a hash: a file longer
+// than all memory there is can be hashed. Reading them through a mapping would fill them.
 func TestHandOverLeavesHoles(t *testing.T) {
 	const size, disk = 8 << 20, 4 << 20
 	for _, way := range streamWays {
