@@ -156,6 +156,9 @@ func (f *File) missed(file *os.File, calls int32) {
 		return
 	}
 	wait := c.patience.Load()
+	if wait == patienceWithAppends && c.visited.Load() {
+		wait = 0 // visit came just before that was found
+	}
 	if f.config.mapping == MapAuto {
 		wait += mapAfter
 	}

@@ -505,6 +505,30 @@ func TestForgottenFileLeavesRegistry(t *testing.T) {
 	})
 }
 
+// Whoever reads a file just when it is found to be only appended to does not have to be as
+// patient as who appends.
+func TestVisitWhileAppending(t *testing.T) {
+	skipWithoutMappings(t)
+	f, err := OpenFile(newNamedFile(t, 100), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !f.appended(0) {
+		t.Fatal("not as if it was only appended to")
+	}
+	f.visit() // between appended and what remap does then
+	f.cache.patience.Store(patienceWithAppends)
+	for range 2 * mapAfter {
+		if _, err := f.ReadAt(make([]byte, 10), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.mapping.Load() == nil {
+		t.Error("not mapped")
+	}
+}
+
 // Everything that was learned is forgotten once copies have been faulting.
 func TestPressure(t *testing.T) {
 	f := mappedFile(t, newNamedFile(t, 100), os.O_RDONLY)
