@@ -3,7 +3,7 @@
 // or nothing passed.
 //
 // TOTALS names a file that gets a line "passed failed skipped" appended, PASSED one that gets
-// the names of the tests that passed.
+// the names of the tests that passed, without those of which all subtests were skipped.
 package main
 
 import (
@@ -42,6 +42,7 @@ func tally() (ok bool, err error) {
 	perPackage := make(map[string]*counts)
 	var sum counts
 	var passed []string
+	parts := make(map[string]*counts) // the subtests of each test
 	ok = true
 	lines := bufio.NewReader(os.Stdin)
 	for {
@@ -76,10 +77,23 @@ func tally() (ok bool, err error) {
 				}
 				break
 			}
+			whole, of := new(counts), parts[key]
+			if slash := strings.LastIndexByte(e.Test, '/'); slash >= 0 {
+				parent := e.Package + " " + e.Test[:slash]
+				if parts[parent] == nil {
+					parts[parent] = new(counts)
+				}
+				whole = parts[parent]
+			}
 			switch e.Action {
 			case "pass":
 				in.passed++
 				sum.passed++
+				if of != nil && of.passed == 0 && of.skipped > 0 {
+					whole.skipped++
+					break
+				}
+				whole.passed++
 				passed = append(passed, e.Test)
 			case "fail":
 				in.failed++
@@ -89,6 +103,7 @@ func tally() (ok bool, err error) {
 			case "skip":
 				in.skipped++
 				sum.skipped++
+				whole.skipped++
 				fmt.Printf("skipped %s: %s\n", e.Test, reason(output[key]))
 			}
 			delete(output, key)

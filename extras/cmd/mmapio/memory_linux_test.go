@@ -530,8 +530,8 @@ func TestLockHolds(t *testing.T) {
 	b.end(0)
 }
 
-// TestLockLimit has more to lock than the process may. Root may lock anything.
-func TestLockLimit(t *testing.T) {
+// TestLockBeyondLimit has more to lock than the process may. Root may lock anything.
+func TestLockBeyondLimit(t *testing.T) {
 	folder := openFolder(t)
 	path, small := filepath.Join(folder, "file"), filepath.Join(folder, "small")
 	write(t, path, random(1<<20))
