@@ -347,13 +347,14 @@ func (f *File) copyPrivate(op string, dst, src []byte) (err error) {
 		if !isFault {
 			panic(recovered)
 		}
+		counts.faults.Add(1)
 		if e := entryOf(address); e != nil {
 			err = e.fault(op, address)
 		} else {
 			err = f.fail(op, errBadMemory)
 		}
 	}()
-	copy(dst, src)
+	copyLong(dst, src)
 	returned = true
 	return nil
 }

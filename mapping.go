@@ -154,6 +154,18 @@ func (m *mapping) copyIn(b []byte, off int64) (ok bool) {
 	return true
 }
 
+// copyLong is copy in pieces, for those whose copies are guarded already. Each is a call, at
+// the beginning of which the scheduler can interrupt.
+func copyLong(dst, src []byte) {
+	if n := min(len(dst), len(src)); n > longestCopy {
+		for at := 0; at < n; at += longestCopy {
+			copyLong(dst[at:min(at+longestCopy, n)], src[at:])
+		}
+		return
+	}
+	copy(dst, src)
+}
+
 // guard runs do. A fault in memory of a mapped file becomes the error it returns.
 func guard(op string, do func() error) (err error) {
 	returned := false

@@ -165,6 +165,24 @@ func TestStatsOfFaults(t *testing.T) {
 	}
 }
 
+// So is one in a private copy, where it is an error.
+func TestStatsOfPrivateFaults(t *testing.T) {
+	const size = 1 << 20
+	name := newFilled(t, size, 1)
+	f := openFor(t, name, os.O_RDWR, mmapio.WithCopyOnWrite())
+	if err := os.Truncate(name, 4096); err != nil {
+		t.Skipf("others cannot cut a file that is mapped here: %v", err)
+	}
+	up := counted(func() {
+		if n, err := f.WriteAt([]byte("x"), size-100); n != 0 || !errors.Is(err, mmapio.ErrFault) {
+			t.Skipf("no fault here: %d, %v", n, err)
+		}
+	})
+	if up["Faults"] != 1 {
+		t.Errorf("%v, want one fault", up)
+	}
+}
+
 // The names in JSON are distinct, and say the unit.
 func TestStatsJSON(t *testing.T) {
 	text, err := json.Marshal(mmapio.ReadStats())

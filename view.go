@@ -431,7 +431,7 @@ func (v *View) store(b []byte, off int64) (int, error) {
 // guardedCopy copies src to dst. A fault in memory of a mapped file is an error.
 func guardedCopy(op string, dst, src []byte) error {
 	return guard(op, func() error {
-		copy(dst, src)
+		copyLong(dst, src)
 		return nil
 	})
 }
