@@ -189,16 +189,20 @@ func FuzzOptions(f *testing.F) {
 		flag &= meant
 		size, step = size%(1<<20), step%(1<<20)
 		dir := memoryDir(t)
-		advice := mmapio.WithAdvice(mmapio.Advice(which % 4))
-		if probe, err := mmapio.Create(dir+"/probe", mmapio.WithSize(10_000), advice); err != nil {
-			advice = nil // not on this system, or not now
+		mapping, advice := mmapio.WithMapping(mmapio.Mapping(which%3)), mmapio.WithAdvice(mmapio.Advice(which%4))
+		if err := os.WriteFile(dir+"/probe", patterned(10_000, 1), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		probe, err := mmapio.OpenFile(dir+"/probe", flag&(os.O_WRONLY|os.O_RDWR|os.O_APPEND|os.O_SYNC), 0, mapping, advice)
+		if err != nil {
+			advice = nil // not on this system, not for such a file, or not now
 		} else if err := probe.Close(); err != nil {
 			t.Fatal(err)
 		}
 		var results [2]string
 		for i, s := range []*side{
 			osSide(dir + "/os"),
-			mmapioSide(dir+"/mm", mmapio.WithMapping(mmapio.Mapping(which%3)), advice),
+			mmapioSide(dir+"/mm", mapping, advice),
 		} {
 			defer s.finish()
 			if err := os.Mkdir(s.dir, 0o777); err != nil {
