@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mmapio/mmapio"
 )
@@ -209,27 +208,20 @@ func TestJSON(t *testing.T) {
 	if len(rows) != 6 {
 		t.Errorf("the tour has rows %v", rows)
 	}
+	var sum float64
 	for _, row := range rows {
 		row, _ := row.(map[string]any)
 		for _, name := range []string{"os_seconds", "mmapio_seconds", "faster_ratio"} {
-			if n, ok := row[name].(float64); !ok || n < 0 || n == 0 && clockTick() < 100*time.Microsecond {
+			n, ok := row[name].(float64)
+			if !ok || n < 0 { // nothing at all where the clock has stood still
 				t.Errorf("%s is %v in %v", name, row[name], row)
 			}
+			sum += n
 		}
 	}
-}
-
-// clockTick returns how long the clock stands still: what takes less may take no time.
-func clockTick() time.Duration {
-	next := func(from time.Time) time.Time {
-		for {
-			if now := time.Now(); now.After(from) {
-				return now
-			}
-		}
+	if sum == 0 {
+		t.Errorf("nothing took time: %v", rows)
 	}
-	first := next(time.Now())
-	return next(first).Sub(first)
 }
 
 // TestUnsupported has the tool say what a system does not tell, or cannot do.
