@@ -148,8 +148,11 @@ func init() {
 			return fmt.Errorf("beyond the budget: %+v", end)
 		case end.MappingsMade == begin.MappingsMade || end.CallsCold == begin.CallsCold || end.CallsUnmapped == begin.CallsUnmapped:
 			return fmt.Errorf("in little memory and address space, nothing was mapped, cold or not mapped: %+v, then %+v", begin, end)
-		case end.Flushes == begin.Flushes || end.FlushFailures != begin.FlushFailures || end.Faults != begin.Faults:
-			return fmt.Errorf("flushes or faults: %+v, then %+v", begin, end)
+		case end.Flushes == begin.Flushes || end.FlushFailures != begin.FlushFailures:
+			return fmt.Errorf("flushes: %+v, then %+v", begin, end)
+		case end.Faults-begin.Faults > (end.CallsCold-begin.CallsCold)/10:
+			// A few are no error: the kernel may have no page left when a copy needs one.
+			return fmt.Errorf("faults: %+v, then %+v", begin, end)
 		}
 		// What is on the disk is what was written.
 		for _, f := range files {
