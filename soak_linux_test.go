@@ -23,7 +23,7 @@ func TestSoak(t *testing.T) {
 	if testing.Short() || raceEnabled || strconv.IntSize == 32 {
 		t.Skip("takes several seconds, and memory")
 	}
-	group := memoryGroup(t, 96<<20)
+	group := memoryGroup(t, 160<<20)
 	runChild(t, "soak", t.TempDir(), group, (10 * raceTime(t)).String())
 }
 
