@@ -176,11 +176,12 @@ func (f *File) Advise(off, n int64, advice Advice) error {
 	if err == nil {
 		err = advice.check()
 	}
-	if err == nil {
-		err = control(file, func(uintptr) {}) // it may be closed
-	}
-	if err == nil && n > 0 {
+	switch {
+	case err != nil:
+	case n > 0:
 		err = f.advise(file, s, advice)
+	default:
+		err = control(file, func(uintptr) {}) // it may be closed
 	}
 	if err != nil {
 		return f.fail("advise", innerError(err))
@@ -189,18 +190,17 @@ func (f *File) Advise(off, n int64, advice Advice) error {
 }
 
 func (f *File) advise(file *os.File, s span, advice Advice) error {
-	info, err := file.Stat()
+	size, regular, err := sizeOf(file)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
+	if !regular {
 		if !advice.forFiles() || !advisesFiles {
 			return errNotRegular
 		}
 		return f.adviseDescriptor(file, s, advice) // a disk takes it, a pipe does not
 	}
-	size := info.Size()
-	s = s.widen(pageSizeOf(file))
+	s = s.widen(f.pageSizeOf(file))
 	if advice.lasts() {
 		return f.adviseLasting(file, s, size, advice)
 	}

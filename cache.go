@@ -20,6 +20,7 @@ type cache struct {
 	refused  atomic.Bool  // the file can never be mapped
 	visited  atomic.Bool  // it was read, or written at an offset: not only appended to
 	regular  atomic.Bool  // it is known to be a regular file: reads and writes are short
+	page     atomic.Int64 // the length of its pages, or 0 where nobody has asked
 	closed   atomic.Bool  // no mapping any more: see withdraw
 
 	controls atomic.Pointer[controls] // what was asked for its memory, or nil
@@ -77,13 +78,32 @@ func (m *mapping) sawRead(off int64, n int) {
 	switch {
 	case !m.sparing:
 		m.known.learn(uint64(off), uint64(n))
-		if from, first := m.known.ask(uint64(off)); first && !m.onlyOwn {
+		if from, first := m.known.ask(uint64(off)); first && !m.onlyOwn && m.hasOthers(uint64(off), uint64(n)) {
 			m.askKernel(from, min(from+neighbourhood, uint64(m.extent.Load())))
 		}
 	case !m.onlyOwn:
 		m.askKernel(uint64(off)&^uint64(pageSize-1), uint64(off)+uint64(n))
 	}
 	noteTrueRead()
+}
+
+// vicinity is how far around a read hasOthers looks: a fraction of a neighbourhood, because the
+// kernel needs longest for pages that are not there.
+const vicinity = 32 << 10
+
+// hasOthers reports whether pages around the n bytes at off, which have just been read, are in
+// memory too: then it pays to ask about the neighbourhood. Beside a long read it costs little.
+func (m *mapping) hasOthers(off, n uint64) (found bool) {
+	from := (off - min(off, vicinity)) &^ uint64(pageSize-1)
+	to := min(off+n+vicinity, uint64(m.extent.Load()))
+	if n > vicinity || to <= from {
+		return n > vicinity
+	}
+	sys.resident(m.address()+uintptr(from), uintptr(to-from), func(at, length uintptr) {
+		at += uintptr(from)
+		found = found || uint64(at) < off&^uint64(pageSize-1) || uint64(at+length) >= off+n+uint64(pageSize)
+	})
+	return found
 }
 
 // askKernel learns what is in memory from from, the start of a page, to to.
@@ -119,8 +139,8 @@ func (f *File) lookForCut(file *os.File, g glimpse, end int64) {
 	if end > g.before {
 		return
 	}
-	if info, err := file.Stat(); err == nil {
-		f.sawEnd(g, info.Size())
+	if size, _, err := sizeOf(file); err == nil {
+		f.sawEnd(g, size)
 	}
 }
 
@@ -303,7 +323,7 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 
 // own makes m memory of the File, before anybody stores to it.
 func (f *File) own(m *mapping) {
-	m.direct = m.direct && f.flusher == nil // or else a store is to be counted
+	m.direct.Store(f.storesDirectly(m))
 	if !syncCoversMappings {
 		registry.mu.Lock()
 		m.entry.owner = weak.Make(f)
@@ -410,8 +430,11 @@ func (f *File) resize(file *os.File, size int64) error {
 	if size < 0 {
 		return file.Truncate(size)
 	}
-	info, err := file.Stat()
-	if err != nil {
+	var info fs.FileInfo // which file
+	var err error
+	if m := f.mapping.Load(); m != nil {
+		info = m.entry.info
+	} else if info, err = file.Stat(); err != nil {
 		return file.Truncate(size) // which has its own error
 	}
 	return explained(cut(size, info, func() error { return file.Truncate(size) }))

@@ -329,3 +329,48 @@ func init() {
 		return nil
 	}
 }
+
+// The first read of a part of a file asks about all of it only where there is more than what
+// was read: to ask about pages that are not in memory takes as long as reading one.
+func TestColdReadsAskLittle(t *testing.T) {
+	const size = 64 << 20
+	for _, warm := range []bool{false, true} {
+		t.Run(fmt.Sprintf("warm=%t", warm), func(t *testing.T) {
+			name, _ := coldFile(t, size)
+			f := openFor(t, name, os.O_RDONLY, mmapio.WithMapping(mmapio.MapAlways))
+			if !mmapio.MapNow(f) {
+				t.Fatal("not mapped")
+			}
+			if warm {
+				if _, err := os.ReadFile(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			asked := 0
+			defer mmapio.Intercept(func(called string) error {
+				if called == "resident" {
+					asked++
+				}
+				return nil
+			})()
+			b := make([]byte, 64)
+			parts := 0
+			for off := int64(1 << 20); off < size; off += mmapio.Neighbourhood {
+				if _, err := f.ReadAt(b, off); err != nil {
+					t.Fatal(err)
+				}
+				if got := mmapio.IsKnown(f, off-mmapio.Neighbourhood/4, 1); got != warm {
+					t.Errorf("at %d: that its neighbours are in memory is known: %t", off, got)
+				}
+				parts++
+			}
+			want := parts
+			if warm {
+				want *= 2
+			}
+			if asked != want {
+				t.Errorf("asked %d times about %d parts, want %d", asked, parts, want)
+			}
+		})
+	}
+}

@@ -1126,17 +1126,20 @@ func TestPrefaultInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := openControlled(t, name, os.O_RDONLY, mmapio.WithMapping(mmapio.MapAlways))
-	populated := 0
+	populated, asked := 0, 0
 	cut := false
 	defer mmapio.Intercept(func(call string) error {
 		switch {
 		case call == "populateRead":
 			populated++
-		case call == "pageStates" && cut:
-			if err := os.Truncate(name, 1<<20); err != nil {
-				t.Error(err)
+		case call == "pageStates":
+			asked++
+			if cut {
+				if err := os.Truncate(name, 1<<20); err != nil {
+					t.Error(err)
+				}
+				return mmapio.ErrLie
 			}
-			return mmapio.ErrLie
 		}
 		return nil
 	})()
@@ -1151,12 +1154,50 @@ func TestPrefaultInMemory(t *testing.T) {
 		t.Errorf("populated %d times, known %t", populated, mmapio.IsKnown(f, 0, size))
 	}
 
+	asked = 0
+	if err := f.Prefault(0, math.MaxInt64); err != nil {
+		t.Error(err)
+	}
+	if populated > 0 || asked > 0 {
+		t.Errorf("asked %d times about what is known, and populated %d times", asked, populated)
+	}
+
+	mmapio.Forget(f)
 	cut = true // meanwhile
 	if err := f.Prefault(0, math.MaxInt64); err != nil {
 		t.Errorf("cut meanwhile: %v", err)
 	}
 	if populated == 0 {
 		t.Error("what faults was not populated")
+	}
+}
+
+// Where what is known to be in memory is not any more, faults do not bring it all in.
+func TestPrefaultEvicted(t *testing.T) {
+	const size = 32 << 20
+	name := onDisk(t, size)
+	f := openControlled(t, name, os.O_RDONLY, mmapio.WithMapping(mmapio.MapAlways))
+	if err := f.Prefault(0, math.MaxInt64); err != nil {
+		t.Fatal(err)
+	}
+	if err := mmapio.PageOut(f); err != nil {
+		t.Skipf("memory cannot be paged out: %v", err)
+	}
+	if left := resident(t, f, 0, size); left > size/16 {
+		t.Skipf("%d bytes stay in memory", left)
+	}
+	if !mmapio.IsKnown(f, 0, size) {
+		t.Fatal("nothing is known that is wrong")
+	}
+	before := mmapio.MajorFaults()
+	if err := f.Prefault(0, math.MaxInt64); err != nil {
+		t.Fatal(err)
+	}
+	if got := resident(t, f, 0, size); got != size {
+		t.Errorf("%d bytes are in memory", got)
+	}
+	if faults := mmapio.MajorFaults() - before; faults > size/int64(os.Getpagesize())/4 {
+		t.Errorf("%d major faults: each page was waited for", faults)
 	}
 }
 

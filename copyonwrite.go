@@ -141,33 +141,35 @@ func (f *File) makePrivate(file *os.File, adopted bool) error {
 	if size == 0 {
 		return nil
 	}
-	length := alignUp(size, pageSizeOf(file))
-	if length < size || int64(int(length)) != length {
-		return f.fail("open", errTooLarge)
-	}
 	registry.budgetOnce.Do(setBudget)
 	reclaimSpent()
-	m, err := f.mapPrivate(file, info, length)
+	m, err := f.mapPrivate(file, info)
 	if err != nil && outOfAddresses(err) {
 		relieve()
 		reclaim()
-		m, err = f.mapPrivate(file, info, length)
+		m, err = f.mapPrivate(file, info)
 	}
 	if err != nil {
 		return f.fail("open", innerError(err))
 	}
-	f.private.changed = newResidency(length, int(m.known.pageSize))
+	f.private.changed = newResidency(int64(len(m.data)), int(m.known.pageSize))
 	keep(m, &f.mapping)
 	f.settle(m)
 	return f.giveAdvice()
 }
 
-func (f *File) mapPrivate(file *os.File, info fs.FileInfo, length int64) (m *mapping, err error) {
+func (f *File) mapPrivate(file *os.File, info fs.FileInfo) (m *mapping, err error) {
 	controlErr := control(file, func(fd uintptr) {
-		if m, err = newMapping(fd, f.Name(), 0, length, info.Size(), private); err != nil {
+		trust := trustIn(fd, info, modeOf(f.flag))
+		size := info.Size()
+		length := alignUp(size, max(trust.hugePage, int64(pageSize)))
+		if length < size || int64(int(length)) != length {
+			err = errTooLarge
 			return
 		}
-		trust := trustIn(fd, info, modeOf(f.flag))
+		if m, err = newMapping(fd, f.Name(), 0, length, size, private); err != nil {
+			return
+		}
 		m.relyOn(trust)
 		f.private.coherent = trust.mappings
 	})
@@ -735,7 +737,7 @@ func (f *File) commitPages(file *os.File, m *mapping, off, end int64, force bool
 		}
 		at = min(at, int64(len(mine)))
 		_, err := sys.writeAt(file, mine[from:at], off+from)
-		if err != nil && errors.Is(err, syscall.EINVAL) && hugePageOf(file) > 0 {
+		if err != nil && errors.Is(err, syscall.EINVAL) && f.hugePage(file) > 0 {
 			err = f.commitHuge(file, mine[from:at], off+from)
 		}
 		if err != nil {
@@ -747,7 +749,7 @@ func (f *File) commitPages(file *os.File, m *mapping, off, end int64, force bool
 
 // commitHuge writes b at off to a file whose file system has no write: see writeHuge.
 func (f *File) commitHuge(file *os.File, b []byte, off int64) error {
-	unit := hugePageOf(file)
+	unit := f.hugePage(file)
 	from := off &^ (unit - 1)
 	length := alignUp(off+int64(len(b))-from, unit)
 	var m *mapping

@@ -18,6 +18,8 @@ const (
 	Populates          = populates
 	MustUnmapToResize  = mustUnmapToResize
 	PinsCopies         = pinsCopies
+	CallsAfterFlush    = callsAfterFlush
+	Neighbourhood      = neighbourhood
 	SyncCoversMappings = syncCoversMappings
 	SupportsStamp      = supportsStamp
 	SeesFaults         = seesFaults
@@ -404,3 +406,23 @@ func CheckPressure() bool { return checkPressure() }
 
 // HugeAlign is how long a huge page is.
 const HugeAlign = hugeAlign
+
+// PageOut takes what f has mapped out of memory, behind its back.
+func PageOut(f *File) error {
+	m := f.mapping.Load()
+	if m == nil {
+		return errNotMapped
+	}
+	return advise(m.address(), uintptr(m.extent.Load()), AdvicePageOut)
+}
+
+var errNotMapped = errors.New("not mapped")
+
+// MajorFaults returns how many major faults this process has had.
+func MajorFaults() int64 { return majorFaults() }
+
+// IsSparing reports whether f is on a file system in memory, without a disk to flush to.
+func IsSparing(f *File) bool {
+	m := f.mapping.Load()
+	return m != nil && m.sparing
+}

@@ -1,9 +1,11 @@
 package mmapio_test
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/mmapio/mmapio"
@@ -59,6 +61,69 @@ func TestFlushCalls(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// After a flush a few writes are system calls, and those behind them are stores.
+func TestWritesAfterFlush(t *testing.T) {
+	if !mmapio.SupportsMapping {
+		t.Skip("nothing is mapped on this system")
+	}
+	for _, flush := range []struct {
+		name string
+		do   func(f *mmapio.File) error
+	}{
+		{"Flush", (*mmapio.File).Flush},
+		{"FlushRange", func(f *mmapio.File) error { return f.FlushRange(0, 10) }},
+		{"Sync", (*mmapio.File).Sync},
+	} {
+		for _, policy := range []mmapio.FlushPolicy{mmapio.Manual(), mmapio.EveryBytes(1 << 40)} {
+			t.Run(flush.name+" "+policy.String(), func(t *testing.T) {
+				name := filepath.Join(t.TempDir(), "file")
+				if err := os.WriteFile(name, patterned(100_000, 1), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				f := openFor(t, name, os.O_RDWR, mmapio.WithFlushPolicy(policy))
+				if !mmapio.MapNow(f) {
+					t.Fatal("not mapped")
+				}
+				want := make([]byte, 100_000)
+				if _, err := f.ReadAt(want, 0); err != nil {
+					t.Fatal(err)
+				}
+				calls := func() int64 {
+					before := mmapio.ReadStats().CallsOther
+					for i := range 2 * mmapio.CallsAfterFlush {
+						b := []byte{byte(i), 'x', byte(3 * i)}
+						at := 1000 * i
+						copy(want[at:], b)
+						if n, err := f.WriteAt(b, int64(at)); n != 3 || err != nil {
+							t.Fatal(n, err)
+						}
+					}
+					return mmapio.ReadStats().CallsOther - before
+				}
+				if got := calls(); got != 0 {
+					t.Errorf("before the first flush %d writes were system calls", got)
+				}
+				for range 2 {
+					if err := flush.do(f); err != nil {
+						t.Fatal(err)
+					}
+					want := int64(mmapio.CallsAfterFlush)
+					if mmapio.IsSparing(f) {
+						want = 0
+					}
+					if got := calls(); got != want {
+						t.Errorf("after a flush %d writes were system calls, want %d", got, want)
+					}
+				}
+				got := make([]byte, len(want))
+				if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("the bytes are not those that were written, %v", err)
+				}
+			})
+		}
 	}
 }
 

@@ -131,7 +131,7 @@ func (m *mapping) collapseResident() {
 // writeHuge writes b at off for a File whose file system has no write: hugetlbfs. It
 // reports false for every other one.
 func (f *File) writeHuge(file *os.File, op string, b []byte, off int64) (n int, err error, done bool) {
-	if hugePageOf(file) == 0 {
+	if f.hugePage(file) == 0 {
 		return 0, nil, false
 	}
 	if f.flag&os.O_APPEND != 0 {
@@ -152,19 +152,21 @@ func (f *File) writeHuge(file *os.File, op string, b []byte, off int64) (n int, 
 	return n, err, true
 }
 
-// hugePageOf returns the length of a page of the file if it is on hugetlbfs, otherwise 0.
-func hugePageOf(file *os.File) (length int64) {
-	_ = control(file, func(fd uintptr) { length = hugePageSize(fd) })
+// hugePage returns the length of a page of the file if it is on hugetlbfs, otherwise 0.
+func (f *File) hugePage(file *os.File) int64 {
+	length := f.cache.page.Load()
+	if length == 0 {
+		_ = control(file, func(fd uintptr) { length = max(hugePageSize(fd), int64(pageSize)) })
+		f.cache.page.Store(length)
+	}
+	if length <= int64(pageSize) {
+		return 0
+	}
 	return length
 }
 
 // pageSizeOf returns the length of the pages of the file.
-func pageSizeOf(file *os.File) int64 {
-	if huge := hugePageOf(file); huge > 0 {
-		return huge
-	}
-	return int64(pageSize)
-}
+func (f *File) pageSizeOf(file *os.File) int64 { return max(f.hugePage(file), int64(pageSize)) }
 
 // relyOn tells the mapping what its file system is like.
 func (m *mapping) relyOn(t trust) {
@@ -176,5 +178,5 @@ func (m *mapping) relyOn(t trust) {
 
 // onHugetlbfs reports whether the file can be written to through a mapping only.
 func (f *File) onHugetlbfs(file *os.File) bool {
-	return f.mode == ReadWrite && hugePageOf(file) > 0
+	return f.mode == ReadWrite && f.hugePage(file) > 0
 }

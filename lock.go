@@ -64,7 +64,7 @@ func (f *File) Unlock(off, n int64) error {
 		err = control(file, func(uintptr) {})
 	}
 	if err == nil && n > 0 {
-		err = f.unlock(s.widen(pageSizeOf(file)))
+		err = f.unlock(s.widen(f.pageSizeOf(file)))
 	}
 	if err != nil {
 		return f.fail("unlock", innerError(err))
@@ -87,7 +87,7 @@ func (f *File) lock(off, n int64, onFault bool) error {
 		err = errNoLockOnFault
 	}
 	if err == nil && n > 0 {
-		err = f.lockSpan(file, s.widen(pageSizeOf(file)), onFault)
+		err = f.lockSpan(file, s.widen(f.pageSizeOf(file)), onFault)
 	}
 	if err != nil {
 		return f.fail("lock", innerError(err))

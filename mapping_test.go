@@ -96,15 +96,15 @@ func TestMappingLoads(t *testing.T) {
 
 // What is copied in pieces arrives whole, or not at all.
 func TestLongCopies(t *testing.T) {
-	const size = 3*longestCopy + 100
+	const size = streamedFrom + 3*streamedCopy + 100
 	m, file := mapped(t, size, true)
-	b := make([]byte, 2*longestCopy+50)
+	b := make([]byte, streamedFrom+streamedCopy+50)
 	if m.load(b, 7) {
 		t.Error("loaded what is not known to be in memory")
 	}
 	m.known.learn(0, size)
 	want := make([]byte, len(b))
-	for _, n := range []int{longestCopy, longestCopy + 1, 2 * longestCopy, len(b)} {
+	for _, n := range []int{cachedCopy, cachedCopy + 1, 2 * cachedCopy, streamedCopy, streamedCopy + 1, streamedFrom, len(b)} {
 		clear(b)
 		if _, err := file.ReadAt(want[:n], 7); err != nil {
 			t.Fatal(err)

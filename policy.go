@@ -211,15 +211,6 @@ func (f *File) mayWrite() error {
 	return f.flushing.failure()
 }
 
-// storesTo reports whether writes may be stored to the mapping. That makes the kernel
-// write out all of a large folio, where a system call makes it write out a page or two,
-// and so is only worth it where a flush comes after several writes: with ext4 of Linux
-// 6.18, a flush took 670 µs after a store and 250 µs after a system call to a file that
-// had been written in pieces of 1 MiB, and about 110 µs after either in pieces of 4 KiB.
-func (f *File) storesTo(m *mapping) bool {
-	return m.writable && (f.flusher == nil || f.flusher.policy.on&onWrite == 0)
-}
-
 // wrote must be called when a call has written n bytes, or has met err. It returns the
 // error for the caller.
 func (f *File) wrote(n int64, err error) error {

@@ -54,7 +54,10 @@ func (f *File) Prefault(off, n int64) error {
 }
 
 func (f *File) prefault(file *os.File, s span) error {
-	m, err := f.toControl(file, s.to)
+	m, err := f.mapping.Load(), error(nil)
+	if m == nil || s.to > m.extent.Load() || !m.pin() {
+		m, err = f.toControl(file, s.to)
+	}
 	if err == nil && m != nil {
 		defer m.unpin()
 		return f.bringAllIn(file, m, m.existing(s))
@@ -84,7 +87,9 @@ func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 	for !s.empty() {
 		next := min((s.from+neighbourhood)&^(neighbourhood-1), s.to)
 		if !f.wantsHuge() && m.touch(s.from, next) {
-			s.from = next
+			if s.from = next; !s.empty() {
+				checkPressure() // whether what is known of the rest still holds
+			}
 			continue
 		}
 		if err := excuseFaults(func() error { return f.bringPieceIn(file, m, s.from, next) }); err != nil {
@@ -101,12 +106,35 @@ func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 
 // touch maps the bytes from at to end of a pinned mapping, at most a neighbourhood, by
 // looking at each page, if all of them are in memory: that is far cheaper than populate where
-// they are mapped already. It reports whether it did.
+// they are mapped already. It reports whether it did. The system is not asked about what is
+// known to be in memory.
 func (m *mapping) touch(at, end int64) bool {
+	at &^= int64(pageSize - 1)
+	if !(seesFaults && m.known.has(uint64(at), uint64(end-at))) && !m.inMemory(at, end) {
+		return false
+	}
+	if guard("prefault", func() error {
+		sum, step := byte(0), pageSize
+		for pages := m.data[at:end]; ; pages = pages[step:] {
+			sum += pages[0]
+			if len(pages) <= step {
+				break
+			}
+		}
+		runtime.KeepAlive(sum) // or nobody needs to look
+		return nil
+	}) != nil {
+		return false // somebody has cut the file: populate finds out
+	}
+	m.known.learn(uint64(at), uint64(end-at))
+	return true
+}
+
+// inMemory asks the system whether all bytes from at, the start of a page, to end are in memory.
+func (m *mapping) inMemory(at, end int64) bool {
 	if !tellsResidency || m.onlyOwn {
 		return false
 	}
-	at &^= int64(pageSize - 1)
 	var states [neighbourhood >> granuleShift]byte
 	if sys.pageStates(m.address()+uintptr(at), uintptr(end-at), states[:]) != nil {
 		return false
@@ -116,17 +144,6 @@ func (m *mapping) touch(at, end int64) bool {
 			return false
 		}
 	}
-	if guard("prefault", func() error {
-		sum := byte(0)
-		for from := at; from < end; from += int64(pageSize) {
-			sum += m.data[from]
-		}
-		runtime.KeepAlive(sum) // or nobody needs to look
-		return nil
-	}) != nil {
-		return false // somebody has cut the file: populate finds out
-	}
-	m.known.learn(uint64(at), uint64(end-at))
 	return true
 }
 

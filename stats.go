@@ -36,7 +36,8 @@ type Stats struct {
 	// the position of the descriptor (see [File.Fd]), or the file is open with O_APPEND.
 	CallsShared int64 `json:"calls_shared"`
 	// CallsOther counts all other such calls, such as writes to files that are only read
-	// through memory, under [Always] for example, or repeated after a fault.
+	// through memory, under [Always] for example, the few that follow a flush, and calls
+	// repeated after a fault.
 	CallsOther int64 `json:"calls_other"`
 
 	// Faults counts the memory faults that were caught: somebody had cut a file, a disk was

@@ -82,3 +82,12 @@ var (
 func bytesAt(address, length uintptr) []byte {
 	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&address))), length)
 }
+
+// statSize is sizeOf by Stat.
+func statSize(file *os.File) (size int64, regular bool, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, false, err
+	}
+	return info.Size(), info.Mode().IsRegular(), nil
+}

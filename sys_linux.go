@@ -538,3 +538,23 @@ func sumHuge(address, length uintptr) (sum int64, err error) {
 	}
 	return min(sum, int64(length)), nil
 }
+
+// sizeOf returns the size of the file, and whether it is a regular one. Unlike fstat it does not
+// ask for times: after somebody has, the next write makes the inode dirty once more, which the
+// flush after it then waits for. See Documentation/filesystems/multigrain-ts.rst.
+func sizeOf(file *os.File) (size int64, regular bool, err error) {
+	controlErr := control(file, func(fd uintptr) {
+		var stat unix.Statx_t
+		err = ignoringEINTR(func() error {
+			return unix.Statx(int(fd), "", unix.AT_EMPTY_PATH, unix.STATX_SIZE|unix.STATX_TYPE, &stat)
+		})
+		size, regular = int64(stat.Size), stat.Mode&unix.S_IFMT == unix.S_IFREG
+	})
+	if controlErr != nil {
+		return 0, false, controlErr
+	}
+	if err != nil { // before Linux 4.11, and where the process may not ask in this way
+		return statSize(file)
+	}
+	return size, regular, nil
+}

@@ -60,3 +60,5 @@ func pageStates(address, length uintptr, states []byte) error { return errNoResi
 func hugeBytes(address, length uintptr) (int64, error) { return 0, errNoHuge }
 
 func hugePageSize(fd uintptr) int64 { return 0 }
+
+func sizeOf(file *os.File) (size int64, regular bool, err error) { return statSize(file) }

@@ -44,6 +44,14 @@ func mapAligned(fd uintptr, off int64, length uintptr, access access) (unsafe.Po
 	if length < hugeAlign {
 		return unix.MmapPtr(int(fd), off, nil, length, prot, flags)
 	}
+	// Some file systems see to it themselves: see thp_get_unmapped_area in mm/huge_memory.c.
+	first, err := unix.MmapPtr(int(fd), off, nil, length, prot, flags)
+	if err != nil || (uintptr(off)-uintptr(first))&(hugeAlign-1) == 0 {
+		return first, err
+	}
+	if err := unix.MunmapPtr(first, length); err != nil {
+		return nil, err
+	}
 	reserved := length + hugeAlign
 	if reserved < length {
 		return nil, unix.ENOMEM

@@ -168,23 +168,22 @@ func (f *File) sizeToMap(file *os.File) (int64, error) {
 	if end, ok := f.tail.hides(file); ok {
 		return end, nil
 	}
-	info, err := file.Stat()
-	if err != nil && f.cache.closed.Load() {
+	size, regular, err := sizeOf(file)
+	switch {
+	case err != nil && f.cache.closed.Load():
 		return 0, fs.ErrClosed // meanwhile: Windows has other words for it
-	}
-	if err != nil {
+	case err != nil:
 		return 0, innerError(err)
-	}
-	if !info.Mode().IsRegular() {
+	case !regular:
 		return 0, errNotRegular
 	}
-	return info.Size(), nil
+	return size, nil
 }
 
 // openWindow maps the region for this View alone.
 func (v *View) openWindow(f *File, file *os.File, off, n int64) error {
 	unit := int64(mapGranularity)
-	if huge := hugePageOf(file); huge > 0 {
+	if huge := f.hugePage(file); huge > 0 {
 		unit = max(unit, huge)
 	}
 	from := off &^ (unit - 1)

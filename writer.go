@@ -16,7 +16,7 @@ import (
 // They are on stable storage after Sync, Flush or what the [FlushPolicy] says.
 func (f *File) Write(b []byte) (int, error) {
 	if f != nil {
-		if m := f.mapping.Load(); m != nil && m.direct {
+		if m := f.mapping.Load(); m != nil && m.direct.Load() {
 			for {
 				off := f.offset.Load()
 				if !m.holds(off, len(b)) {
@@ -66,7 +66,7 @@ func (f *File) writeNow(b []byte) (int, error) {
 		return f.writePrivate(file, b)
 	}
 	m := f.mapping.Load()
-	if m != nil && (m.direct && f.offset.Load() == inKernel || f.flusher != nil && f.storesTo(m)) && f.fetch(file) {
+	if m != nil && (m.direct.Load() && f.offset.Load() == inKernel || f.flusher != nil && f.storesTo(m)) && f.fetch(file) {
 		for {
 			off := f.offset.Load()
 			if !m.holds(off, len(b)) {
@@ -112,6 +112,7 @@ func (f *File) writeThrough(file *os.File, b []byte) (int, error) {
 	}
 	if g.mapping != nil {
 		f.sawWrite(file, g, start, n)
+		f.wroteByCall(g.mapping)
 	} else if strokes > 0 && n > 0 {
 		f.missedByWrite(file, strokes)
 	}
@@ -135,7 +136,7 @@ func (f *File) WriteString(s string) (int, error) {
 // and Close of this File.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
 	if f != nil {
-		if m := f.mapping.Load(); m != nil && m.direct && m.holds(off, len(b)) && f.store(m, b, off) {
+		if m := f.mapping.Load(); m != nil && m.direct.Load() && m.holds(off, len(b)) && f.store(m, b, off) {
 			return len(b), nil
 		}
 	}
@@ -186,6 +187,9 @@ func (f *File) writeAtThrough(file *os.File, b []byte, off int64) (int, error) {
 		}
 	}
 	f.sawWrite(file, g, off, n)
+	if g.mapping != nil {
+		f.wroteByCall(g.mapping)
+	}
 	return n, err
 }
 
