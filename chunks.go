@@ -35,13 +35,14 @@ func (c *Chunks) All() iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		c.err = c.file.eachRegion("read", c.size, func(v *View) (more bool, err error) {
 			b, off, size := v.data, v.off, c.size
-			for len(b) > size {
-				if !yield(off, b[:size:size]) {
+			at, next := 0, size
+			for next < len(b) {
+				if !yield(off+int64(at), b[at:next:next]) {
 					return false, nil
 				}
-				b, off = b[size:], off+int64(size)
+				at, next = next, next+size
 			}
-			return yield(off, b), nil
+			return yield(off+int64(at), b[at:]), nil
 		})
 	}
 }
