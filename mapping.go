@@ -79,9 +79,10 @@ func (m *mapping) holds(off int64, n int) bool {
 // runtime/memmove_amd64.s. That is 1.5 to 2.5 times as fast where the bytes would not stay in
 // the caches anyhow, and half as fast where they do.
 const (
-	cachedCopy   = 256 << 10 // what is copied at once
-	streamedCopy = 1 << 20   // the same past the caches
-	streamedFrom = 8 << 20   // copies of this length and more go past them
+	cachedCopy    = 256 << 10 // what is copied at once
+	streamedCopy  = 1 << 20   // the same past the caches
+	streamedFrom  = 8 << 20   // copies of this length and more go past them
+	streamedStore = 32 << 20  // so do shorter ones to files of this length
 )
 
 // pieceOf returns how much is copied at once of a copy of n bytes.
@@ -90,6 +91,14 @@ func pieceOf(n int) int {
 		return cachedCopy
 	}
 	return streamedCopy
+}
+
+// storesOf returns how much is copied at once of a store of n bytes.
+func (m *mapping) storesOf(n int) int {
+	if n >= streamedCopy && m.extent.Load() >= streamedStore {
+		return streamedCopy
+	}
+	return pieceOf(n)
 }
 
 // load copies len(b) bytes at off to b, if the mapping holds them. It reports
@@ -130,7 +139,7 @@ func (m *mapping) loadLong(b []byte, off int64) bool {
 	if len(b) > longestRead || !m.holds(off, len(b)) {
 		return false
 	}
-	return m.copyPieces(b, m.data[off:off+int64(len(b))])
+	return m.copyPieces(b, m.data[off:off+int64(len(b))], pieceOf(len(b)))
 }
 
 // copyIn copies b to off, where there must be room for it inside the window. It
@@ -140,14 +149,13 @@ func (m *mapping) copyIn(b []byte, off int64) bool {
 	case !m.covers(off + int64(len(b))):
 		return false
 	case len(b) > cachedCopy:
-		return m.copyPieces(m.data[off:], b)
+		return m.copyPieces(m.data[off:], b, m.storesOf(len(b)))
 	}
 	return m.copyGuarded(m.data[off:], b)
 }
 
-// copyPieces is copyGuarded for what is copied in pieces.
-func (m *mapping) copyPieces(dst, src []byte) bool {
-	piece := pieceOf(len(src))
+// copyPieces is copyGuarded, piece by piece.
+func (m *mapping) copyPieces(dst, src []byte, piece int) bool {
 	for at := 0; at < len(src); at += piece {
 		if !m.copyGuarded(dst[at:], src[at:min(at+piece, len(src))]) {
 			return false

@@ -96,7 +96,7 @@ func TestMappingLoads(t *testing.T) {
 
 // What is copied in pieces arrives whole, or not at all.
 func TestLongCopies(t *testing.T) {
-	const size = streamedFrom + 3*streamedCopy + 100
+	const size = streamedStore + 100
 	m, file := mapped(t, size, true)
 	b := make([]byte, streamedFrom+streamedCopy+50)
 	if m.load(b, 7) {
