@@ -11,15 +11,18 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -57,9 +60,16 @@ type row struct {
 	name    string
 	size    int64 // of the file it works on
 	options []mmapio.Option
-	// start prepares the work and returns what does it n times.
+	turn    time.Duration // 0: turn
+	// start prepares the work and returns what does it n times. The error is a skipped
+	// where the work cannot be done on this machine.
 	start func(f *mmapio.File) (func(n int) error, error)
 }
+
+// skipped is why a row is left out.
+type skipped string
+
+func (reason skipped) Error() string { return string(reason) }
 
 const (
 	small = 1 << 20
@@ -83,8 +93,14 @@ var rows = []row{
 	{name: "open, read 4 KiB, close", size: small, start: opened},
 	{name: "grow by 1 MiB, write and read there", start: grown},
 	{name: "View of 64 B, Release", size: small, start: viewed},
+	{name: "View mapped alone, Release", size: small, options: []mmapio.Option{mmapio.WithMapping(mmapio.MapNever)}, start: viewed},
 	{name: "Chunks of 4 KiB", size: large, start: chunked},
 	{name: "private WriteAt 64 B", size: small, options: []mmapio.Option{mmapio.WithCopyOnWrite()}, start: writeAt(64, small-64)},
+	{name: "open copy-on-write, write 64 B, close", size: small, start: openedPrivate},
+	{name: "Advise 4 KiB", size: small, start: advised},
+	{name: "Advise 4 KiB of a View", size: small, start: advisedView},
+	{name: "WriteAt 64 B, Flush", size: small, turn: 8 * turn, start: flushed},
+	{name: "ReadAt 4 KiB, cold, 8 goroutines", size: large, turn: 4 * turn, start: cold},
 }
 
 // readAt and writeAt work at offsets up to most, the same on both sides.
@@ -271,7 +287,128 @@ func chunked(f *mmapio.File) (func(int) error, error) {
 	}, nil
 }
 
-// work does what it is told in lines "row n", and answers with nanoseconds.
+func openedPrivate(f *mmapio.File) (func(int) error, error) {
+	b := make([]byte, 64)
+	return func(n int) error {
+		for range n {
+			f, err := mmapio.OpenFile(f.Name(), os.O_RDWR, 0, mmapio.WithCopyOnWrite())
+			if err != nil {
+				return err
+			}
+			if _, err := f.WriteAt(b, 4096); err != nil {
+				return err
+			}
+			if err := f.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+// advised asks for what is in memory already, so nothing is read.
+func advised(f *mmapio.File) (func(int) error, error) {
+	if err := f.Prefault(0, small); err != nil {
+		return nil, err
+	}
+	return advise(f.Advise), nil
+}
+
+func advisedView(f *mmapio.File) (func(int) error, error) {
+	v, err := f.View(0, small)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Prefault(0, small); err != nil {
+		return nil, err
+	}
+	return advise(v.Advise), nil
+}
+
+func advise(call func(off, n int64, advice mmapio.Advice) error) func(int) error {
+	var off int64
+	return func(n int) error {
+		for range n {
+			if err := call(off, 4096, mmapio.AdviceWillNeed); err != nil {
+				return err
+			}
+			off = (off + 4096) % small
+		}
+		return nil
+	}
+}
+
+// flushed flushes after each small write, somewhere in the file.
+func flushed(f *mmapio.File) (func(int) error, error) {
+	write, err := writeAt(64, small-64)(f)
+	if err != nil {
+		return nil, err
+	}
+	return func(n int) error {
+		for range n {
+			if err := write(1); err != nil {
+				return err
+			}
+			if err := f.Flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+// cold reads pages that are not in memory, each of them once before all are evicted again.
+func cold(f *mmapio.File) (func(int) error, error) {
+	const readers, page = 8, 4096
+	if runtime.GOOS != "linux" {
+		return nil, skipped("only Linux takes pages out of memory when it is told to")
+	}
+	evict := func() error { return f.Advise(0, math.MaxInt64, mmapio.AdviceDontNeed) }
+	if err := errors.Join(f.Sync(), f.Advise(0, math.MaxInt64, mmapio.AdviceRandom), evict()); err != nil {
+		return nil, err
+	}
+	left, err := f.Resident(0, large)
+	if err != nil {
+		return nil, skipped(err.Error())
+	}
+	if left.Bytes() > large/16 {
+		return nil, skipped("the file system keeps files in memory")
+	}
+	order := rand.New(rand.NewPCG(1, 2)).Perm(large / page)
+	var buffers [readers][page]byte
+	return func(n int) error {
+		for n > 0 {
+			if err := evict(); err != nil {
+				return err
+			}
+			some := order[:min(n, len(order))]
+			n -= len(some)
+			done := make(chan error, readers)
+			for reader := range readers {
+				go func() {
+					for i := reader; i < len(some); i += readers {
+						if _, err := f.ReadAt(buffers[reader][:], int64(some[i])*page); err != nil {
+							done <- err
+							return
+						}
+					}
+					done <- nil
+				}()
+			}
+			var err error
+			for range readers {
+				err = errors.Join(err, <-done)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+// work does what it is told in lines "row n", and answers with nanoseconds, or why the row is
+// left out.
 func work(dir string, in io.Reader, out io.Writer) error {
 	running := make([]func(int) error, len(rows))
 	lines := bufio.NewScanner(in)
@@ -282,6 +419,12 @@ func work(dir string, in io.Reader, out io.Writer) error {
 		}
 		if running[index] == nil {
 			do, err := begin(dir, rows[index])
+			if reason, ok := errors.AsType[skipped](err); ok {
+				if _, err := fmt.Fprintln(out, skipping+string(reason)); err != nil {
+					return err
+				}
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", rows[index].name, err)
 			}
@@ -297,6 +440,9 @@ func work(dir string, in io.Reader, out io.Writer) error {
 	}
 	return lines.Err()
 }
+
+// skipping is in front of the reason, where a row is left out.
+const skipping = "skipped: "
 
 // begin opens a file for the row. It stays open until the process ends.
 func begin(dir string, r row) (func(int) error, error) {
@@ -344,6 +490,9 @@ func (s *side) take(row, n int) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s%w", line, err)
 	}
+	if reason, ok := strings.CutPrefix(line, skipping); ok {
+		return 0, skipped(strings.TrimSpace(reason))
+	}
 	var took time.Duration
 	if _, err := fmt.Sscan(line, &took); err != nil {
 		rest, _ := io.ReadAll(s.out)
@@ -364,7 +513,8 @@ type measured struct {
 	took              time.Duration
 }
 
-// measure has two new processes take turns at the chosen rows.
+// measure has two new processes take turns at the chosen rows. Rows that are left out are
+// not in the result.
 func measure(programs [2]string, chosen []int, rounds int) (map[int]measured, error) {
 	var sides [2]*side
 	for i, program := range programs {
@@ -377,22 +527,13 @@ func measure(programs [2]string, chosen []int, rounds int) (map[int]measured, er
 	}
 	results := make(map[int]measured)
 	for _, index := range chosen {
-		// Enough work for a turn. The first times are also what makes a File mapped.
-		n := 1
-		for {
-			for _, s := range sides {
-				if _, err := s.take(index, max(n, 100)); err != nil {
-					return nil, err
-				}
-			}
-			took, err := sides[0].take(index, n)
-			if err != nil {
-				return nil, err
-			}
-			if took >= turn/2 || n >= 1<<24 {
-				break
-			}
-			n *= 2
+		n, err := enough(sides, index)
+		if reason, ok := errors.AsType[skipped](err); ok {
+			fmt.Printf("%-38s skipped: %s\n", rows[index].name, reason)
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		var speeds []float64
 		var total time.Duration
@@ -417,6 +558,27 @@ func measure(programs [2]string, chosen []int, rounds int) (map[int]measured, er
 	return results, nil
 }
 
+// enough returns how often a row is to be done in a turn. The first times are also what makes
+// a File mapped.
+func enough(sides [2]*side, index int) (n int, err error) {
+	turn := cmp.Or(rows[index].turn, turn)
+	for n = 1; n < 1<<24; n *= 2 {
+		for _, s := range sides {
+			if _, err := s.take(index, max(n, 100)); err != nil {
+				return 0, err
+			}
+		}
+		took, err := sides[0].take(index, n)
+		if err != nil {
+			return 0, err
+		}
+		if took >= turn/2 {
+			break
+		}
+	}
+	return n, nil
+}
+
 func compare(programs [2]string) error {
 	all := make([]int, len(rows))
 	for i := range all {
@@ -427,10 +589,15 @@ func compare(programs [2]string) error {
 		return err
 	}
 	var slow []int
+	compared := len(results)
 	fmt.Printf("%-38s speed (middle half of %d rounds)\n", "", rounds)
 	for i, r := range rows {
-		fmt.Printf("%-38s %.2f x (%.2f to %.2f), %v\n", r.name, results[i].median, results[i].low, results[i].high, results[i].took)
-		if results[i].median < allowed {
+		result, ok := results[i]
+		if !ok {
+			continue
+		}
+		fmt.Printf("%-38s %.2f x (%.2f to %.2f), %v\n", r.name, result.median, result.low, result.high, result.took)
+		if result.median < allowed {
 			slow = append(slow, i)
 		}
 	}
@@ -454,6 +621,6 @@ func compare(programs [2]string) error {
 		}
 		return fmt.Errorf("more than a quarter of the speed is lost in: %s", strings.Join(names, "; "))
 	}
-	fmt.Printf("%d rows, none has lost more than a quarter of its speed\n", len(rows))
+	fmt.Printf("%d rows, none has lost more than a quarter of its speed\n", compared)
 	return nil
 }
