@@ -11,7 +11,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -60,7 +59,7 @@ type row struct {
 	name    string
 	size    int64 // of the file it works on
 	options []mmapio.Option
-	turn    time.Duration // 0: turn
+	times   int // as many rounds, where the disk makes them uneven
 	// start prepares the work and returns what does it n times. The error is a skipped
 	// where the work cannot be done on this machine.
 	start func(f *mmapio.File) (func(n int) error, error)
@@ -99,8 +98,8 @@ var rows = []row{
 	{name: "open copy-on-write, write 64 B, close", size: small, start: openedPrivate},
 	{name: "Advise 4 KiB", size: small, start: advised},
 	{name: "Advise 4 KiB of a View", size: small, start: advisedView},
-	{name: "WriteAt 64 B, Flush", size: small, turn: 8 * turn, start: flushed},
-	{name: "ReadAt 4 KiB, cold, 8 goroutines", size: large, turn: 4 * turn, start: cold},
+	{name: "WriteAt 64 B, Flush", size: small, times: 4, start: flushed},
+	{name: "ReadAt 4 KiB, cold, 8 goroutines", size: large, times: 2, start: cold},
 }
 
 // readAt and writeAt work at offsets up to most, the same on both sides.
@@ -537,6 +536,7 @@ func measure(programs [2]string, chosen []int, rounds int) (map[int]measured, er
 		}
 		var speeds []float64
 		var total time.Duration
+		rounds := rounds * max(rows[index].times, 1)
 		for range rounds {
 			var took [2]time.Duration
 			for _, turn := range [...]int{0, 1, 1, 0} { // what one leaves in the caches helps both
@@ -561,7 +561,6 @@ func measure(programs [2]string, chosen []int, rounds int) (map[int]measured, er
 // enough returns how often a row is to be done in a turn. The first times are also what makes
 // a File mapped.
 func enough(sides [2]*side, index int) (n int, err error) {
-	turn := cmp.Or(rows[index].turn, turn)
 	for n = 1; n < 1<<24; n *= 2 {
 		for _, s := range sides {
 			if _, err := s.take(index, max(n, 100)); err != nil {
