@@ -3,6 +3,7 @@ package mmapio
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"runtime"
@@ -332,7 +333,10 @@ func (v *View) Advise(off, n int64, advice Advice) error {
 	if advice == AdviceWillNeed || advice == AdviceDontNeed {
 		if file, err := v.file.inner(); err == nil { // it may be closed: then nothing happens
 			at := v.m.entry.off
-			_ = v.file.adviseDescriptor(file, span{at + s.from, at + s.to}, advice)
+			err := v.file.adviseDescriptor(file, span{at + s.from, at + s.to}, advice)
+			if err != nil && !errors.Is(err, fs.ErrClosed) {
+				return v.file.fail("advise", innerError(err))
+			}
 		}
 	}
 	return nil

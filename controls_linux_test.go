@@ -1284,3 +1284,211 @@ func FuzzLock(f *testing.F) {
 		compare("the Views are released")
 	})
 }
+
+// viewControl is a control of a View of 8 pages.
+type viewControl struct {
+	name    string
+	prepare func(v *mmapio.View) error // before any call fails
+	call    func(v *mmapio.View) error
+	stays   bool // an error stays with the File
+}
+
+func viewControls() (all []viewControl) {
+	page := int64(mmapio.PageSize())
+	for _, advice := range everyAdvice {
+		if advice == mmapio.AdviceCollapse {
+			continue // whether it can be done is not for the test to say
+		}
+		all = append(all, viewControl{name: "Advise " + advice.String(), call: func(v *mmapio.View) error { return v.Advise(page+1, 4*page, advice) }})
+	}
+	// What the View has locked of its own in the middle divides what is to be unlocked.
+	lockTwice := func(v *mmapio.View) error { return errors.Join(v.Lock(0, page), v.Lock(3*page, 2*page)) }
+	return append(all,
+		viewControl{name: "Advise cold around locks", prepare: lockTwice, call: func(v *mmapio.View) error { return v.Advise(0, 8*page, mmapio.AdviceCold) }},
+		viewControl{name: "Lock", call: func(v *mmapio.View) error { return v.Lock(page+1, 2*page) }},
+		viewControl{name: "Lock more", prepare: lockTwice, call: func(v *mmapio.View) error { return v.LockAll() }},
+		viewControl{name: "LockOnFault", call: func(v *mmapio.View) error { return v.LockOnFault(page+1, 2*page) }},
+		viewControl{name: "Unlock", prepare: lockTwice, call: func(v *mmapio.View) error { return v.Unlock(0, 4*page) }},
+		viewControl{name: "UnlockAll", prepare: lockTwice, call: func(v *mmapio.View) error { return v.UnlockAll() }},
+		viewControl{name: "Prefault", call: func(v *mmapio.View) error { return v.Prefault(page+1, 6*page) }},
+		viewControl{name: "Flush", call: func(v *mmapio.View) error { return v.Flush() }, stays: true},
+		viewControl{name: "FlushRange", call: func(v *mmapio.View) error { return v.FlushRange(page+1, 2*page) }, stays: true},
+	)
+}
+
+// hints are the calls to the system that can fail without an error: there is another way, or
+// nobody has asked for what they do.
+var hints = map[string]bool{
+	"resident": true, "pageStates": true, "majorFaults": true, "readAhead": true, "populateRead": true, "stamp": true,
+}
+
+// TestViewControlsFailOnce has each call to the system fail once that a control of a View
+// makes: the first, the second and so on. The error comes back, nothing stays locked or
+// mapped, and the next time it works.
+func TestViewControlsFailOnce(t *testing.T) {
+	needKernel(t, "advice has no effect")
+	page := int64(mmapio.PageSize())
+	skipWithoutLocks(t, int(32*page))
+	size := 16 * page
+	content := patterned(int(size), 1)
+	start := lockedBytes(t)
+	failed := 0
+	for _, kind := range []struct {
+		name    string
+		options []mmapio.Option
+	}{
+		{"mapped", []mmapio.Option{mmapio.WithMapping(mmapio.MapAlways)}},
+		{"alone", []mmapio.Option{mmapio.WithMapping(mmapio.MapNever)}},
+		{"private", []mmapio.Option{mmapio.WithCopyOnWrite()}},
+	} {
+		for _, c := range viewControls() {
+			t.Run(kind.name+"/"+c.name, func(t *testing.T) {
+				name := newFilled(t, int(size), 1)
+				// try does it with the call of that number failing, and returns which it was.
+				// 0 is none.
+				try := func(number int, failure error) (failing string) {
+					f := openFor(t, name, os.O_RDWR, kind.options...)
+					v := viewOf(t, f, page, 8*page)
+					if c.prepare != nil {
+						if err := c.prepare(v); err != nil {
+							t.Skipf("cannot be prepared: %v", err)
+						}
+					}
+					locked := lockedBytes(t)
+					calls := 0
+					restore := mmapio.Intercept(func(name string) error {
+						if name == "unmap" || name == "majorFaults" {
+							return nil // those of others
+						}
+						if calls++; calls == number {
+							failing = name
+							return failure
+						}
+						return nil
+					})
+					err := c.call(v)
+					restore()
+					what := fmt.Sprintf("%s (call %d) fails with %v", failing, number, failure)
+					switch _, isPathError := errors.AsType[*fs.PathError](err); {
+					case failing == "" && err != nil:
+						t.Skip(err) // this kernel, or this file system
+					case failing != "" && !hints[failing] && !errors.Is(err, failure), err != nil && !isPathError,
+						hints[failing] && err != nil && !errors.Is(err, failure):
+						t.Errorf("%s: %v", what, err)
+					}
+					if now := lockedBytes(t); err != nil && now > locked {
+						t.Errorf("%s: %d bytes more are locked", what, now-locked)
+					}
+					switch again := c.call(v); {
+					case err != nil && c.stays:
+						if !errors.Is(again, failure) {
+							t.Errorf("%s: again: %v", what, again)
+						}
+					case again != nil:
+						t.Errorf("%s: again: %v", what, again)
+					case c.name == "UnlockAll":
+						if now := lockedBytes(t); now != start {
+							t.Errorf("%s: unlocked again, %d bytes are locked", what, now-start)
+						}
+					}
+					if !bytes.Equal(v.Bytes(), content[page:9*page]) {
+						t.Errorf("%s: the View shows other bytes", what)
+					}
+					if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, content) {
+						t.Errorf("%s: other bytes in the file: %v", what, err)
+					}
+					v.Release()
+					if now := lockedBytes(t); now != start {
+						t.Errorf("%s: released, %d bytes are locked", what, now-start)
+					}
+					if err := f.Close(); err != nil && !(c.stays && errors.Is(err, failure)) {
+						t.Errorf("%s: Close: %v", what, err)
+					}
+					if inMaps(t, name) {
+						t.Errorf("%s: released, it stays mapped", what)
+					}
+					return failing
+				}
+				try(0, nil)
+				for _, failure := range []error{syscall.EIO, syscall.ENOMEM, syscall.EAGAIN} {
+					for number := 1; try(number, failure) != ""; number++ {
+						failed++
+					}
+				}
+			})
+		}
+	}
+	t.Logf("%d calls have failed", failed)
+	if failed < 50 {
+		t.Errorf("only %d calls have failed", failed)
+	}
+}
+
+// What could not be unlocked is unlocked the next time, and nobody's when who locked it is
+// gone.
+func TestUnlockFails(t *testing.T) {
+	page := int64(mmapio.PageSize())
+	skipWithoutLocks(t, int(32*page))
+	start := lockedBytes(t)
+	f := openWarm(t, newFilled(t, int(16*page), 1))
+	expect := func(when string, pages int64) {
+		t.Helper()
+		if got := lockedBytes(t) - start; got != pages*page {
+			t.Errorf("%s: %d bytes are locked, want %d pages", when, got, pages)
+		}
+	}
+	failing := func(do func()) {
+		t.Helper()
+		failed := false
+		defer mmapio.Intercept(func(name string) error {
+			if name != "unlock" {
+				return nil
+			}
+			failed = true
+			return syscall.EAGAIN
+		})()
+		if do(); !failed {
+			t.Error("nothing was unlocked")
+		}
+	}
+	if err := errors.Join(f.Lock(0, page), f.Lock(4*page, 2*page)); err != nil {
+		t.Fatal(err)
+	}
+	failing(func() {
+		if err := f.UnlockAll(); !isPathError(err, "unlock", syscall.EAGAIN) {
+			t.Errorf("unlocking fails: %v", err)
+		}
+	})
+	expect("failed", 3)
+	if err := f.UnlockAll(); err != nil {
+		t.Error(err)
+	}
+	expect("the next time", 0)
+
+	first, second := viewOf(t, f, 0, 4*page), viewOf(t, f, 0, 8*page)
+	if err := first.LockAll(); err != nil {
+		t.Fatal(err)
+	}
+	failing(first.Release)
+	expect("released in vain", 4)
+	if err := errors.Join(second.LockAll(), second.UnlockAll()); err != nil {
+		t.Error(err)
+	}
+	expect("locked and unlocked by another View", 0)
+
+	if err := f.LockAll(); err != nil {
+		t.Fatal(err)
+	}
+	failing(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	expect("closed in vain", 16)
+	if err := errors.Join(second.LockAll(), second.UnlockAll()); err != nil {
+		t.Error(err)
+	}
+	expect("locked and unlocked by a View after Close", 8)
+	second.Release()
+	expect("released", 0)
+}

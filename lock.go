@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"sync/atomic"
 )
 
@@ -53,7 +54,8 @@ func (f *File) LockAll() error { return f.Lock(0, math.MaxInt64) }
 
 // Unlock ends what Lock and LockOnFault have begun, for the n bytes at off, widened to
 // whole pages. What is not locked stays so, without an error. Memory that a [View] has
-// locked too stays locked. Errors are those of [File.Lock].
+// locked too stays locked. Errors are those of [File.Lock]. After one, a part may still be
+// locked, and calling it again unlocks that.
 func (f *File) Unlock(off, n int64) error {
 	file, err := f.inner()
 	if err != nil {
@@ -196,7 +198,9 @@ func (e *entry) lock(l marked, asFile bool) error {
 	if l.owner == ofFile {
 		e.locked.Store(true)
 		if e.pins.Load() < 0 { // retired meanwhile: the File does not want it any more
-			return e.unlockLocked(ofFile, everything)
+			_, err = e.unlockLocked(ofFile, everything)
+			e.noteLocked()
+			return err
 		}
 	}
 	return nil
@@ -218,30 +222,43 @@ func readIn(address, length uintptr) error {
 	return innerError(err)
 }
 
-// unlock unlocks what owner has locked of s, unless others have too.
+// unlock unlocks what owner has locked of s, unless others have too. What the system does not
+// unlock stays the owner's, who can try again.
 func (e *entry) unlock(owner uint64, s span) error {
 	e.lockMu.Lock()
 	defer e.lockMu.Unlock()
-	return e.unlockLocked(owner, s)
+	failed, err := e.unlockLocked(owner, s)
+	for _, l := range failed {
+		e.locks = e.locks.join(l)
+	}
+	e.noteLocked()
+	return err
 }
 
-// unlockLocked is unlock for those who hold lockMu.
-func (e *entry) unlockLocked(owner uint64, s span) (err error) {
+// disown unlocks what owner has locked, who is no more.
+func (e *entry) disown(owner uint64) {
+	e.lockMu.Lock()
+	defer e.lockMu.Unlock()
+	_, _ = e.unlockLocked(owner, everything)
+	e.noteLocked()
+}
+
+// unlockLocked is unlock for those who hold lockMu. It returns what could not be unlocked, which
+// is nobody's then.
+func (e *entry) unlockLocked(owner uint64, s span) (failed spans, err error) {
 	left, taken := e.locks.split(s, func(l marked) bool { return l.owner == owner })
 	e.locks = left
 	for _, l := range taken {
 		if unlockErr := e.unlockUnclaimed(l.span); unlockErr != nil {
-			err = unlockErr
+			failed, err = append(failed, l), unlockErr
 		}
 	}
-	if owner == ofFile {
-		locked := false
-		for _, l := range left {
-			locked = locked || l.owner == ofFile
-		}
-		e.locked.Store(locked)
-	}
-	return err
+	return failed, err
+}
+
+// noteLocked notes whether a File has locked something. The caller holds lockMu.
+func (e *entry) noteLocked() {
+	e.locked.Store(slices.ContainsFunc(e.locks, func(l marked) bool { return l.owner == ofFile }))
 }
 
 // unlockUnclaimed unlocks what nobody wants to have locked of s. The caller holds lockMu.

@@ -102,7 +102,7 @@ func (e *entry) unpin() {
 func (e *entry) retire() {
 	e.pins.Add(retiredPins + 1) // first: see lock
 	if e.locked.Load() {
-		_ = e.unlock(ofFile, everything) // Views may keep the memory
+		e.disown(ofFile) // Views may keep the memory
 	}
 	e.unpin()
 }

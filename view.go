@@ -283,7 +283,7 @@ func (v *View) settle() {
 		v.takeBack()
 	}
 	if holder := v.lock.Swap(0); holder != 0 {
-		_ = v.m.entry.unlock(uint64(holder), everything)
+		v.m.entry.disown(uint64(holder))
 	}
 }
 
