@@ -1022,6 +1022,63 @@ func TestResidentForRoot(t *testing.T) {
 	}
 }
 
+// TestResidentOnOverlay asks about a file of an overlay, as its owner. Opened for reading only
+// it may be that of the lower layer, which reads no longer come from once somebody has written
+// to it: that is unknown, not hidden.
+func TestResidentOnOverlay(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"lower", "upper", "work", "all"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const size = 1 << 20
+	for _, layer := range []string{"lower", "upper"} {
+		if err := os.WriteFile(filepath.Join(dir, layer, layer), patterned(size, 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := filepath.Join(dir, "all")
+	data := fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir)
+	if err := unix.Mount("overlay", all, "overlay", 0, data); err != nil {
+		t.Skipf("cannot mount an overlay: %v", err)
+	}
+	t.Cleanup(func() { unmount(t, all) })
+	for _, layer := range []string{"lower", "upper"} {
+		name := filepath.Join(all, layer)
+		readOnly := openControlled(t, name, os.O_RDONLY)
+		if r, err := readOnly.Resident(0, size); !isPathError(err, "resident", errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s, read-only: %d bytes, %v", layer, r.Bytes(), err)
+		}
+		v := viewOf(t, readOnly, 0, size)
+		if r, err := v.Resident(0, size); !isPathError(err, "resident", errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s, a View, read-only: %d bytes, %v", layer, r.Bytes(), err)
+		}
+		v.Release()
+
+		f := openControlled(t, name, os.O_RDWR) // which brings it into the upper layer
+		if err := errors.Join(f.Sync(), f.Advise(0, size/2, mmapio.AdviceDontNeed)); err != nil {
+			t.Fatal(err)
+		}
+		under, err := os.Open(filepath.Join(dir, "upper", layer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer under.Close()
+		want := residentPagesOf(t, under, size)
+		got, err := f.Resident(0, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for page, in := range want {
+			if got.Has(int64(page)) != in {
+				t.Errorf("%s: page %d is in memory: %v, want %v", layer, page, !in, in)
+				break
+			}
+		}
+	}
+}
+
 func TestResident(t *testing.T) {
 	const size = 100<<20 + 100 // more than is mapped at once to ask
 	name := filepath.Join(t.TempDir(), "file")

@@ -34,6 +34,7 @@ type mapping struct {
 	slot    *atomic.Pointer[mapping] // where the mapping is in use
 	entry   *entry                   // its place in the registry
 	onlyOwn bool                     // mincore says nothing about this file
+	hidden  bool                     // because this process neither owns nor may write it
 	sparing bool                     // what was read need not be in memory: see trust
 }
 

@@ -247,7 +247,10 @@ func (r *Residency) ask(page int64, address, length uintptr) error {
 // [errors.ErrUnsupported].
 //
 //   - Linux: mincore(2), on the file systems that are trusted, ZFS excepted. On hugetlbfs
-//     it knows what this process has mapped.
+//     it knows what this process has mapped. On overlayfs the File must be opened for reading
+//     and writing, else it is [errors.ErrUnsupported]: a file of a lower layer, opened for
+//     reading only, is mapped from there even when somebody has written to it since, and
+//     reads come from the upper layer.
 //   - Elsewhere: [errors.ErrUnsupported]. FreeBSD tells by default what this process has mapped,
 //     not what is in memory, OpenBSD tells nothing, and for macOS and the others nobody has shown
 //     that it is the truth.
@@ -290,11 +293,11 @@ func (f *File) resident(file *os.File, s span) (r Residency, err error) {
 		return r, err
 	}
 	controlErr := control(file, func(fd uintptr) {
-		switch {
-		case !trustIn(fd, info, ReadWrite).mincore:
-			err = errResidencyUnknown
-		case !trustIn(fd, info, modeOf(f.flag)).mincore:
+		switch trust := trustIn(fd, info, modeOf(f.flag)); {
+		case trust.hidden:
 			err = errResidencyHidden
+		case !trust.mincore:
+			err = errResidencyUnknown
 		}
 	})
 	if controlErr != nil || err != nil {
@@ -343,8 +346,10 @@ func (v *View) Resident(off, n int64) (Residency, error) {
 		err = errNoResidency
 	case s.empty():
 		return Residency{}, nil
-	case v.m.onlyOwn:
+	case v.m.hidden:
 		err = errResidencyHidden
+	case v.m.onlyOwn:
+		err = errResidencyUnknown
 	case n > longestResidency:
 		err = errResidencyTooLong
 	default:

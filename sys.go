@@ -69,6 +69,7 @@ var sys = struct {
 type trust struct {
 	mappings bool  // mappings and system calls of all processes see the same bytes
 	mincore  bool  // mincore tells which pages of the file are in memory
+	hidden   bool  // mincore would, but not this process
 	hugePage int64 // the length of a page, where all are huge and only mappings can be written to
 	sparing  bool  // reading a hole takes up memory through a mapping, but not in a system call
 }

@@ -67,9 +67,10 @@ func trustOf(fd uintptr, info fs.FileInfo, mode Mode) trust {
 	}
 	// mincore tells the truth to those who own the file or may write it, see
 	// can_do_mincore in mm/mincore.c; to others all pages are in memory.
-	if mode != ReadWrite {
+	if known.mincore && mode != ReadWrite {
 		owner, ok := info.Sys().(*syscall.Stat_t)
-		known.mincore = known.mincore && (ok && int(owner.Uid) == os.Geteuid() || mayWrite(fd))
+		known.mincore = ok && int(owner.Uid) == os.Geteuid() || mayWrite(fd)
+		known.hidden = !known.mincore
 	}
 	return known
 }
