@@ -218,6 +218,37 @@ func TestWatchReadFails(t *testing.T) {
 	want("modified 0+4096 ", "modified 258048+4096 ", "modified 520192+8192 ")
 }
 
+// TestWatchReadsAll: each comparison reads the whole file, though nothing says that it has
+// changed, and once.
+func TestWatchReadsAll(t *testing.T) {
+	const piece = 256 << 10 // what is read at once
+	name := filepath.Join(folder(t), "file")
+	write(t, name, strings.Repeat("x", 3*piece-100))
+	read, ended := make(chan int64), make(chan struct{})
+	var begun atomic.Bool
+	defer watch.FailReads(func(off int64) error {
+		if begun.Load() {
+			select {
+			case read <- off:
+			case <-ended:
+			}
+		}
+		return nil
+	})()
+	w := begin(t, name, watch.WithPolling(), watch.WithInterval(1000*time.Hour), watch.WithContent(4096, time.Millisecond), watch.WithQuiet(0))
+	defer w.Close()
+	defer close(ended) // first: Close waits for the reading
+	begun.Store(true)
+	at := int64(-1)
+	for range 12 {
+		off := <-read
+		if want := (at + piece) % (3 * piece); at >= 0 && off != want {
+			t.Fatalf("read at %d, want %d", off, want)
+		}
+		at = off
+	}
+}
+
 // TestWatchManyReceivers: nobody waits for the receivers of others. More files than are
 // read at the same time have changed, and the last one is received first.
 func TestWatchManyReceivers(t *testing.T) {

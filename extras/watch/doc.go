@@ -76,5 +76,6 @@
 //
 // A Watch has one goroutine and no descriptor. All of them share one fsnotify.Watcher, which
 // is closed a tenth of a second after the last of them has ended. Comparing takes 8 bytes of
-// memory for each block, and time for reading the file: see [WithContent].
+// memory for each block, and reads and hashes the whole file each time, changed or not: see
+// [WithContent].
 package watch

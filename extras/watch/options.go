@@ -101,8 +101,17 @@ func WithPolling() Option {
 // block until it is received. When a part cannot be read, what was found before it is told,
 // and then an [Overflow].
 //
+// Each comparison reads and hashes the whole file again, except for holes, whether or not
+// anything says that it has changed: of a file of 1 GiB, with an interval of a second, that is
+// 1 GiB to read and to hash after each second of rest, for as long as the watch goes on. A
+// file that is written to is read after each quiet time with changes as well. A longer
+// interval costs less; larger blocks save memory only. In one process four files are read at
+// the same time, and others wait for their turn.
+//
 // The hashes take 8 bytes a block. A file of more than 2²⁷ blocks is not compared: that is an
 // error of the watch when it begins, and an [Overflow] when the file becomes as long later.
+// There is no other bound: the longest file that is compared has 8 TiB with blocks of 64
+// KiB, and its hashes take 1 GiB.
 //
 // A blockSize of 0 means 64 KiB, and an interval of 0 a second. A blockSize below 64 or
 // above 1 MiB is an error, and so is a negative interval.
