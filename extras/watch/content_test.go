@@ -241,7 +241,12 @@ func TestWatchReadsAll(t *testing.T) {
 	begun.Store(true)
 	at := int64(-1)
 	for range 12 {
-		off := <-read
+		var off int64
+		select {
+		case off = <-read:
+		case <-time.After(time.Minute):
+			t.Fatal("nothing is read any more")
+		}
 		if want := (at + piece) % (3 * piece); at >= 0 && off != want {
 			t.Fatalf("read at %d, want %d", off, want)
 		}
