@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,20 @@ import (
 // the default policy, and had msync(MS_ASYNC) for the others, which Linux ignores. In 1.1 it
 // is msync(MS_SYNC), which makes durable what Flush does, and its schedule_flush_range is
 // sync_file_range, as FlushAsync is. So like stands beside like.
+//
+// The crate's as_slice checks bounds and no more: the borrow checker sees to it that its bytes
+// are not used once the mapping is gone. What equals it in Go is a View of the whole file that
+// is held, and plain slices of its Bytes: the side mmapio-slice, which has the goal in these
+// rows. A View of each piece, and its Release, is more than that: no Close takes the bytes away
+// meanwhile. It is the side mmapio there, compared without a goal. So it is with owned_chunks:
+// the crate's chunks are freed at once, and its allocator hands the same memory out again, as a
+// buffer that is used again does in Go (mmapio-reused, which has the goal); bytes.Clone (mmapio)
+// is new memory each time, and work for the garbage collector.
+//
+// ReadAt and the crate's read_into are the calls that users make for a copy, so the goal is for
+// ReadAt. It guards the copy against other processes that cut the file, and against Close, while
+// read_into does not guard it against the former, and the borrow checker is there for the latter:
+// mmapio-slice is a plain copy from a View that is held, which is what that costs.
 func crateRows() []row {
 	var rows []row
 	add := func(c crateRow) { rows = append(rows, c.row()) }
@@ -50,13 +65,13 @@ func crateRows() []row {
 	}
 	for _, length := range []int64{4 * kiB, 64 * kiB, miB} {
 		add(crateRow{
-			group: "read_into_rw", variant: sized(length), what: "ReadAt of all " + size(length) + ", read-write", bytes: int(length),
+			group: "read_into_rw", variant: sized(length), what: "ReadAt of all " + size(length) + ", read-write" + readOrSlice, bytes: int(length),
 			work: copyWork(length, readWrite),
 		})
 	}
 	for _, length := range []int64{4 * kiB, 64 * kiB, miB} {
 		add(crateRow{
-			group: "as_slice_ro", variant: sized(length), what: "View of all " + size(length) + ", and Release", bytes: int(length),
+			group: "as_slice_ro", variant: sized(length), what: "all " + size(length) + " without a copy, a byte of it" + sliceOrView, bytes: int(length),
 			work: sliceWork(length, length),
 		})
 	}
@@ -67,24 +82,24 @@ func crateRows() []row {
 	for _, length := range []int64{miB, 16 * miB, 256 * miB} {
 		add(crateRow{
 			group: "sequential_read", variant: "call=as_slice/" + sized(length), bytes: int(length),
-			what: "View of all " + size(length) + ", a byte of each 4 KiB",
+			what: "all " + size(length) + " without a copy, a byte of each 4 KiB" + sliceOrView,
 			work: sliceWork(length, 4*kiB),
 		})
 		add(crateRow{
 			group: "sequential_read", variant: "call=read_into/" + sized(length), bytes: int(length),
-			what: "ReadAt of all " + size(length) + ", read-only",
+			what: "ReadAt of all " + size(length) + ", read-only" + readOrSlice,
 			work: copyWork(length, readOnly),
 		})
 	}
 	for _, n := range []int{64, 256, 4 * kiB, 64 * kiB} {
 		add(crateRow{
 			group: "random_read", variant: "call=read_into/" + sized(int64(n)), bytes: n,
-			what: "ReadAt " + size(int64(n)) + ", at any byte of 16 MiB",
+			what: "ReadAt " + size(int64(n)) + ", at any byte of 16 MiB" + readOrSlice,
 			work: randomCopyWork(16*miB, n, readOnly),
 		})
 		add(crateRow{
 			group: "random_read", variant: "call=as_slice/" + sized(int64(n)), bytes: n,
-			what: "View of " + size(int64(n)) + " at any byte of 16 MiB, and Release",
+			what: size(int64(n)) + " at any byte of 16 MiB without a copy" + sliceOrView,
 			work: randomViewWork(16*miB, n, readOnly),
 		})
 	}
@@ -114,7 +129,7 @@ func crateRows() []row {
 		})
 		add(crateRow{
 			group: "iterator_throughput", variant: "call=owned_chunks/" + sized(int64(n)), bytes: 16 * miB,
-			what: "Chunks of " + size(int64(n)) + " of 16 MiB, each copied to new memory",
+			what: "Chunks of " + size(int64(n)) + " of 16 MiB, each copied (mmapio-reused: to the same memory; mmapio: to new memory)",
 			work: chunkWork(16*miB, n, "owned", readOnly),
 		})
 	}
@@ -177,11 +192,11 @@ func crateRows() []row {
 		})
 	}
 	add(crateRow{
-		group: "rw_views", variant: "call=as_slice_64", what: "View of 64 B at any byte of 16 MiB, and Release, read-write", bytes: 64,
+		group: "rw_views", variant: "call=as_slice_64", what: "64 B at any byte of 16 MiB without a copy, read-write" + sliceOrView, bytes: 64,
 		work: randomViewWork(16*miB, 64, readWrite),
 	})
 	add(crateRow{
-		group: "rw_views", variant: "call=read_into_64", what: "ReadAt 64 B, at any byte of 16 MiB, read-write", bytes: 64,
+		group: "rw_views", variant: "call=read_into_64", what: "ReadAt 64 B, at any byte of 16 MiB, read-write" + readOrSlice, bytes: 64,
 		work: randomCopyWork(16*miB, 64, readWrite),
 	})
 	add(crateRow{
@@ -190,6 +205,12 @@ func crateRows() []row {
 	})
 	return rows
 }
+
+// What tells the sides of mmapio apart where there are two of them.
+const (
+	sliceOrView = " (mmapio-slice: a slice of one View that is held; mmapio: a View and Release each time)"
+	readOrSlice = " (mmapio-slice: a copy from one View that is held)"
+)
 
 func sized(n int64) string { return fmt.Sprintf("size=%d", n) }
 
@@ -209,7 +230,21 @@ type crateWork struct {
 	file   crateFile
 	rust   rustWork
 	mmapio func(path string, size int64) (*session, error)
+	other  otherSide // the zero value where there is none
 }
+
+// An otherSide is one of mmapio that does the same work in another way.
+type otherSide struct {
+	name string
+	like bool // it has the goal, being what the crate does
+	open func(path string, size int64) (*session, error)
+}
+
+// The names of other sides of mmapio.
+const (
+	sideSlice  = "mmapio-slice"  // slices of one View that is held
+	sideReused = "mmapio-reused" // copies to memory that is used again
+)
 
 // crateFile is what file a side works on.
 type crateFile int
@@ -224,18 +259,29 @@ const (
 func (c crateRow) row() row {
 	r := row{
 		id: "P17", variant: "bench=" + c.group + "/" + c.variant, what: c.what, bytes: c.bytes, check: c.check, rounds: 20, full: true,
-		sides: []side{{name: sideMmapio, open: func(w *workspace) (*session, error) {
-			path, size, err := c.work.place(w, sideMmapio)
+	}
+	own := func(name string, open func(path string, size int64) (*session, error)) {
+		r.sides = append(r.sides, side{name: name, open: func(w *workspace) (*session, error) {
+			path, size, err := c.work.place(w, name)
 			if err != nil {
 				return nil, err
 			}
-			s, err := c.work.mmapio(path, size)
+			s, err := open(path, size)
 			if err == nil && c.work.writes() {
 				s.file = path
 			}
 			return s, err
-		}}},
-		pairs: []pair{{sideMmapio, sideCrate, faster(1)}},
+		}})
+	}
+	own(sideMmapio, c.work.mmapio)
+	like, names := sideMmapio, []string{sideMmapio}
+	if other := c.work.other; other.open != nil {
+		own(other.name, other.open)
+		names = append(names, other.name)
+		if other.like {
+			like = other.name
+			slices.Reverse(names) // what has the goal comes first
+		}
 	}
 	rust := func(name string) side {
 		return c.work.rust.side(name, c.work.writes(), func(w *workspace) (string, int64, error) {
@@ -245,9 +291,18 @@ func (c crateRow) row() row {
 	crate := rust(sideCrate)
 	crate.optional = false // the row is about it
 	r.sides = append(r.sides, crate)
+	for _, name := range names {
+		p := pair{of: name, against: sideCrate}
+		if name == like {
+			p.goal = faster(1)
+		}
+		r.pairs = append(r.pairs, p)
+	}
 	if c.only == "" {
 		r.sides = append(r.sides, rust(sideMemmap2))
-		r.pairs = append(r.pairs, versus(sideMemmap2)...)
+		for _, name := range names {
+			r.pairs = append(r.pairs, pair{of: name, against: sideMemmap2})
+		}
 	}
 	return r
 }
@@ -291,6 +346,29 @@ func onWarm(flag int, open func(f *mmapio.File, size int64) func(n int) (uint64,
 			return nil, errors.Join(err, f.Close())
 		}
 		return &session{run: open(f, size), close: f.Close}, nil
+	}
+}
+
+// onHeld returns the opening of a side of mmapio that has a View of all of a file that is
+// there, warmed up, and the bytes of the file from that View.
+func onHeld(flag int, open func(b []byte) func(n int) (uint64, error)) func(path string, size int64) (*session, error) {
+	return func(path string, size int64) (*session, error) {
+		f, err := mmapio.OpenFile(path, flag, 0)
+		if err != nil {
+			return nil, err
+		}
+		v, err := f.View(0, size)
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		shut := func() error {
+			v.Release()
+			return f.Close()
+		}
+		if err := touch(memory(v.Bytes()), size); err != nil {
+			return nil, errors.Join(err, shut())
+		}
+		return &session{run: open(v.Bytes()), close: shut}, nil
 	}
 }
 
@@ -410,6 +488,16 @@ func copyWork(size int64, write bool) crateWork {
 				return sum, nil
 			}
 		}),
+		other: otherSide{name: sideSlice, open: onHeld(flag, func(b []byte) func(n int) (uint64, error) {
+			p := make([]byte, len(b))
+			return func(n int) (sum uint64, err error) {
+				for range n {
+					copy(p, b)
+					sum = mix(sum, p)
+				}
+				return sum, nil
+			}
+		})},
 	}
 }
 
@@ -435,6 +523,17 @@ func sliceWork(size, step int64) crateWork {
 				return sum, nil
 			}
 		}),
+		other: otherSide{name: sideSlice, like: true, open: onHeld(flag, func(b []byte) func(n int) (uint64, error) {
+			size := int64(len(b))
+			return func(n int) (sum uint64, err error) {
+				for range n {
+					for s, off := b[:size], 0; off < len(s); off += int(step) {
+						sum += uint64(s[off])
+					}
+				}
+				return sum, nil
+			}
+		})},
 	}
 }
 
@@ -449,6 +548,10 @@ func randomCopyWork(size int64, n int, write bool) crateWork {
 			p, way := make([]byte, n), anyByte(size, n)
 			return func(n int) (uint64, error) { return readMmapio(f, p, way, n) }
 		}),
+		other: otherSide{name: sideSlice, open: onHeld(flag, func(b []byte) func(n int) (uint64, error) {
+			p, way := make([]byte, n), anyByte(int64(len(b)), n)
+			return func(n int) (uint64, error) { return readSlice(b, p, way, n) }
+		})},
 	}
 }
 
@@ -486,6 +589,20 @@ func randomViewWork(size int64, n int, write bool) crateWork {
 				return sum, nil
 			}
 		}),
+		other: otherSide{name: sideSlice, like: true, open: onHeld(flag, func(b []byte) func(n int) (uint64, error) {
+			way := anyByte(int64(len(b)), n)
+			return func(ops int) (sum uint64, err error) {
+				x, unit, units := way.x, way.unit, way.units
+				for range ops {
+					x = next(x)
+					off := offset(x, unit, units)
+					piece := b[off : off+int64(n)]
+					sum = sum*31 + uint64(piece[0])
+				}
+				way.x = x
+				return sum, nil
+			}
+		})},
 	}
 }
 
@@ -515,7 +632,7 @@ func resizeWork(size, times int64) crateWork {
 //go:noinline
 func chunkWork(size int64, n int, kind string, write bool) crateWork {
 	flag, mode := openMode(write)
-	return crateWork{
+	work := crateWork{
 		size: size, rust: rustWork{name: "chunks", parameters: map[string]any{"n": n, "kind": kind, "mode": mode}},
 		mmapio: onWarm(flag, func(f *mmapio.File, _ int64) func(n int) (uint64, error) {
 			chunks := f.Chunks(n)
@@ -549,6 +666,24 @@ func chunkWork(size int64, n int, kind string, write bool) crateWork {
 			}
 		}),
 	}
+	if kind == "owned" {
+		work.other = otherSide{name: sideReused, like: true, open: onWarm(flag, func(f *mmapio.File, _ int64) func(n int) (uint64, error) {
+			chunks, buf := f.Chunks(n), []byte(nil)
+			return func(ops int) (sum uint64, err error) {
+				for range ops {
+					for _, chunk := range chunks.All() {
+						buf = append(buf[:0], chunk...)
+						sum += uint64(buf[0])
+					}
+					if err := chunks.Err(); err != nil {
+						return 0, err
+					}
+				}
+				return sum, nil
+			}
+		})}
+	}
+	return work
 }
 
 // kept is the last chunk that was copied, so that it is.

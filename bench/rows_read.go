@@ -127,7 +127,7 @@ func (r randomReads) sides() []side {
 				return nil, err
 			}
 			return r.session(bytes.NewReader(m), size, unmap, func(p []byte, way *walk, n int) (uint64, error) {
-				return readMmapGo(m, p, way, n)
+				return readSlice(m, p, way, n)
 			})
 		})},
 		{name: sideAferoOS, open: onFile("read", r.size, func(path string, size int64) (*session, error) {
@@ -264,7 +264,8 @@ func readExp(f *xexp.ReaderAt, p []byte, way *walk, n int) (sum uint64, err erro
 	return whole(sum, p), nil
 }
 
-func readMmapGo(m mmap.MMap, p []byte, way *walk, n int) (sum uint64, err error) {
+// readSlice reads from memory that is mapped.
+func readSlice(m []byte, p []byte, way *walk, n int) (sum uint64, err error) {
 	x, unit, units := way.x, way.unit, way.units
 	for range n {
 		x = next(x)
