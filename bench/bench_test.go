@@ -37,13 +37,13 @@ func benchmark(b *testing.B, id string) {
 		b.Fatal(err)
 	}
 	for _, r := range chosen {
-		w, err := newWorkspace(b.TempDir())
+		w, err := newWorkspace(b.Context(), b.TempDir())
 		if err != nil {
 			b.Fatal(err)
 		}
 		undo := func() error { return nil }
 		if r.around != nil {
-			if undo, err = r.around(); err != nil {
+			if undo, err = r.around(b.Context()); err != nil {
 				b.Log(r.name(), "skipped:", err)
 				continue
 			}

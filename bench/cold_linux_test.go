@@ -27,10 +27,10 @@ func TestNeverCold(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := &workspace{dir: parent, largest: miB, files: 20, ops: 1 << 10}
-	for _, r := range coldRows() {
+	w := &workspace{ctx: t.Context(), dir: parent, largest: miB, files: 20, ops: 1 << 10}
+	for _, r := range coldRows(true) {
 		r.around = nil
-		rep, err := measure(t.Context(), w, []row{r}, 2, time.Millisecond, silence{})
+		rep, err := measure(w, []row{r}, 2, time.Millisecond, silence{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,32 +42,98 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	child, err := wroteLog()
 	if !child {
+		ctx, stop := untilSignal()
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		stop()
 	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+	os.Exit(status(err))
+}
+
+// status is what the program ends with.
+func status(err error) int {
+	var signaled interruption
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
 	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		return 2
+	case errors.As(err, &signaled):
+		return signaled.status()
+	}
+	return 1
+}
+
+// An interruption is a signal that ended the comparison.
+type interruption struct {
+	signal os.Signal
+}
+
+func (i interruption) Error() string { return fmt.Sprintf("interrupted by the signal %q", i.signal) }
+
+// status is what a shell makes of a program that the signal ends.
+func (i interruption) status() int {
+	if i.signal == syscall.SIGTERM {
+		return 143
+	}
+	return 130
+}
+
+// untilSignal returns a context that ends with an interruption at the first signal that is to
+// end the program. The second one ends it at once, as if nobody caught it.
+func untilSignal() (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(interruption{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
 	}
 }
 
 var errUsage = errors.New("wrong use")
 
+const usage = `Usage: go run ./bench [flags]
+
+Compares mmapio with os.File and with its peers, and prints a table.
+
+Without flags it takes about two minutes, and some more the first time where there is
+cargo, which then builds the Rust sides. With -full it takes several times as long: it
+measures in more rounds and on larger files, all rows of the crate mmap-io's own
+benchmarks (P17), the Rust sides that need large files of their own or read cold ones
+(P5, P11, P12), all that fio does, and the curves for plots.
+
+The first Ctrl-C or SIGTERM ends the run: its files are removed, and what is measured
+by then is written. The second one ends it at once.
+
+The status is 0 if all rows were measured or skipped, 1 if some have failed, 2 if the
+flags are wrong, and 130 or 143 after Ctrl-C or SIGTERM.
+
+`
+
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
 	only := flags.String("only", "", "measure these `rows` alone, as in P1,P5; "+strings.Join(identifiers(rows(false)), ", "))
 	full := flags.Bool("full", false, "measure everything, in more rounds and on larger files")
 	rounds := flags.Int("rounds", 0, fmt.Sprintf("how often every side has its turn, at most; 0 stands for %d, or %d with -full", quickRounds, fullRounds))
-	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 2.5 GB at a time and are removed")
+	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 3 GB at a time and are removed")
 	var outputs outputs
 	flags.StringVar(&outputs.json, "json", "", "write all that was measured to this `file`")
 	flags.StringVar(&outputs.html, "html", "", "measure what plots need, too, and write a page with tables and plots to this `file`")
@@ -100,12 +166,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 
 	machine := describeMachine(ctx, *dir)
-	w, err := newWorkspace(*dir)
+	w, err := newWorkspace(ctx, *dir)
 	if err != nil {
 		return err
 	}
-	report, err := measure(ctx, w, chosen, *rounds, turn, newProgress(stderr))
-	err = errors.Join(err, w.close())
+	report, err := measure(w, chosen, *rounds, turn, newProgress(stderr))
+	err = errors.Join(err, w.close(), report.failure())
 	if err != nil && len(report.Rows) == 0 {
 		return err
 	}

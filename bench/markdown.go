@@ -20,8 +20,8 @@ func writeMarkdown(out io.Writer, rep report) error {
 		line := func(what string, cells ...string) {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", r.ID, cell(what), strings.Join(cells, " | "))
 		}
-		if r.Skipped != "" {
-			line(r.What, "", "", "skipped", "", cell(r.Skipped))
+		if missing := r.missing(); missing != "" {
+			line(r.What, "", "", missing, "", cell(r.Skipped+r.Failed))
 			continue
 		}
 		times := r.medians()

@@ -31,11 +31,15 @@ func (rep *report) remarks() []string {
 		}
 		names[key] = append(names[key], r.name())
 	}
-	skipped := 0
+	skipped, failed := 0, 0
 	for i := range rep.Rows {
-		if r := &rep.Rows[i]; r.Skipped != "" {
+		switch r := &rep.Rows[i]; {
+		case r.Skipped != "":
 			skipped++
 			add(r, "skipped: "+r.Skipped)
+		case r.Failed != "":
+			failed++
+			add(r, "failed: "+r.Failed)
 		}
 	}
 	for i := range rep.Rows {
@@ -52,7 +56,7 @@ func (rep *report) remarks() []string {
 		all = append(all, name+" "+key.text)
 	}
 	reached, missed := rep.goals()
-	return append(all, fmt.Sprintf("goals: %d reached, %d missed; rows skipped: %d", reached, missed, skipped))
+	return append(all, fmt.Sprintf("goals: %d reached, %d missed; rows skipped: %d, failed: %d", reached, missed, skipped, failed))
 }
 
 // goals counts those reached and those missed.
@@ -99,11 +103,12 @@ type point struct {
 	took map[string]timing
 }
 
-// curves returns the curves of a report, in its order. Rows that were skipped are no points.
+// curves returns the curves of a report, in its order. Rows that were skipped or have failed are
+// no points.
 func (rep *report) curves() []drawn {
 	var all []drawn
 	for _, r := range rep.Rows {
-		if r.Curve == nil || r.Skipped != "" {
+		if r.Curve == nil || r.missing() != "" {
 			continue
 		}
 		i := slices.IndexFunc(all, func(d drawn) bool { return d.id == r.ID })
@@ -146,6 +151,17 @@ func size(n int64) string {
 
 // name is the identifier and the variant.
 func (r *result) name() string { return strings.TrimSuffix(r.ID+"/"+r.Variant, "/") }
+
+// missing tells what became of a row that was not measured; it is empty for one that was.
+func (r *result) missing() string {
+	switch {
+	case r.Skipped != "":
+		return "skipped"
+	case r.Failed != "":
+		return "failed"
+	}
+	return ""
+}
 
 // medians returns what one operation of each side took.
 func (r *result) medians() map[string]float64 {

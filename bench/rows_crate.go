@@ -571,7 +571,7 @@ func anyByte(size int64, n int) *walk {
 func randomViewWork(size int64, n int, write bool) crateWork {
 	flag, mode := openMode(write)
 	return crateWork{
-		size: size, rust: rustWork{name: "view", parameters: map[string]any{"n": n, "unit": 1, "mode": mode}},
+		size: size, rust: rustWork{name: "view", parameters: map[string]any{"n": n, "unit": 1, "look": "first", "mode": mode}},
 		mmapio: onWarm(flag, func(f *mmapio.File, size int64) func(n int) (uint64, error) {
 			way := anyByte(size, n)
 			return func(ops int) (sum uint64, err error) {

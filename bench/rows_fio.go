@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func (f fioSide) side() side {
 		s := &session{
 			unseen: true,
 			run: func(n int) (uint64, error) {
-				report, err := runFio(program, f.arguments(path, size, n)...)
+				report, err := runFio(w.ctx, program, f.arguments(path, size, n)...)
 				if err != nil {
 					return 0, err
 				}
@@ -129,8 +130,8 @@ type fioDone struct {
 	Runtime    int64 `json:"runtime"` // in milliseconds
 }
 
-func runFio(program string, arguments ...string) (fioReport, error) {
-	text, err := exec.Command(program, arguments...).Output()
+func runFio(ctx context.Context, program string, arguments ...string) (fioReport, error) {
+	text, err := command(ctx, program, arguments...).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {

@@ -25,7 +25,7 @@ func flushRows(full bool) []row {
 			pairs: append([]pair{
 				{sideMmapio, sideOS, within(1.1)},
 				{sideFlushRange, sideOS, within(1.1)},
-			}, versus(sideMmapGo)...),
+			}, versus(sideMmapGo, sideCrate, sideMemmap2)...),
 		}
 	}
 	// The kernel keeps a file in pieces as large as those it was written in, within bounds. A store
@@ -68,7 +68,15 @@ func flushes(size int64, piece, n int) []side {
 			}
 			return flushSession(memory(m), path, size, n, unmap, func(int64) error { return m.Flush() })
 		})},
+		rustFlushes(sideCrate, size, piece, n),
+		rustFlushes(sideMemmap2, size, piece, n),
 	}
+}
+
+// rustFlushes returns the side of a crate, which flushes all of its mapping.
+func rustFlushes(crate string, size int64, piece, n int) side {
+	work := rustWork{name: "flushed", parameters: map[string]any{"n": n, "unit": min(n, pageSize)}}
+	return work.side(crate, true, func(w *workspace) (string, int64, error) { return w.written("flushed", size, piece) })
 }
 
 // flushSession returns the session of a side that writes to f, after all that was written

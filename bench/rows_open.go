@@ -22,7 +22,7 @@ func openRows() []row {
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(0.95)},
 				{sideMmapio, sideExp, faster(1)},
-			}, versus(sideMmapGo)...),
+			}, versus(sideMmapGo, sideCrate, sideMemmap2)...),
 		},
 		{
 			id: "P18", variant: "state=idle", what: "1,000 open idle files",
@@ -110,7 +110,13 @@ func opens(size int64, n int) []side {
 				return whole(sum, p), nil
 			}}, nil
 		})},
+		rustOpens(sideCrate, size, n),
+		rustOpens(sideMemmap2, size, n),
 	}
+}
+
+func rustOpens(crate string, size int64, n int) side {
+	return rustReading(crate, "open", size, rustWork{name: "reopen", parameters: map[string]any{"n": n}})
 }
 
 // A holder is a file that is held open.

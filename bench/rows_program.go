@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -319,7 +318,7 @@ func logSide(name string, open func(path string) (io.ReadCloser, error)) side {
 		if err != nil {
 			return nil, err
 		}
-		writer := exec.Command(program, path)
+		writer := command(w.ctx, program, path)
 		writer.Env = append(os.Environ(), logWriter+"="+name)
 		var complaints strings.Builder
 		writer.Stderr = &complaints

@@ -41,7 +41,7 @@ func readRows() []row {
 			sides: sequentialReads(64*miB, 64),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(12)},
-			}, versus(sideBufio, sideExp, sideMmapGo, sideAferoOS, sideAferoMem)...),
+			}, versus(sideBufio, sideExp, sideMmapGo, sideAferoOS, sideAferoMem, sideCrate, sideMemmap2)...),
 		},
 	}
 }
@@ -140,7 +140,7 @@ func (r randomReads) sides() []side {
 			})
 		})},
 		{name: sideAferoMem, open: onFile("read", r.size, func(path string, size int64) (*session, error) {
-			f, err := inMemory(path)
+			_, f, err := inMemory(path)
 			if err != nil {
 				return nil, err
 			}
@@ -155,27 +155,29 @@ func (r randomReads) sides() []side {
 
 // rust returns the side of a crate.
 func (r randomReads) rust(crate string) side {
-	work := rustReads(r.n, min(r.n, pageSize), max(r.walks, 1), max(r.goroutines, 1), "ro")
-	return work.side(crate, false, func(w *workspace) (string, int64, error) { return w.filled("read", r.size) })
+	return rustReading(crate, "read", r.size, rustReads(r.n, min(r.n, pageSize), max(r.walks, 1), max(r.goroutines, 1), "ro"))
 }
 
-// inMemory returns an open file of an afero.MemMapFs with the content of the one at path.
-func inMemory(path string) (_ afero.File, err error) {
+// inMemory returns an afero.MemMapFs, and an open file in it that has the name and the content
+// of the one at path.
+func inMemory(path string) (files afero.Fs, f afero.File, err error) {
 	content, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer content.Close()
-	f, err := afero.NewMemMapFs().Create(path)
-	if err != nil {
-		return nil, err
+	files = afero.NewMemMapFs()
+	if f, err = files.Create(path); err != nil {
+		return nil, nil, err
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{content}, make([]byte, miB))
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
 	}
-	_, err = f.Seek(0, io.SeekStart)
-	return f, err
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return files, f, nil
 }
 
 // session warms file up and returns the session of a side that reads by loop.
@@ -393,8 +395,24 @@ func sequentialReads(size int64, n int) []side {
 			})
 		})},
 		sequentialAfero(sideAferoOS, size, n, afero.NewOsFs().Open),
-		sequentialAfero(sideAferoMem, size, n, inMemory),
+		sequentialAfero(sideAferoMem, size, n, func(path string) (afero.File, error) {
+			_, f, err := inMemory(path)
+			return f, err
+		}),
+		rustSequentialReads(sideCrate, size, n),
+		rustSequentialReads(sideMemmap2, size, n),
 	}
+}
+
+// rustSequentialReads returns the side of a crate, whose workload keeps a cursor: a mapping has none.
+func rustSequentialReads(crate string, size int64, n int) side {
+	return rustReading(crate, "read", size, rustWork{name: "sequence", parameters: map[string]any{"n": n}})
+}
+
+// rustReading returns the side of a crate that works on the file of that name, and leaves no
+// result in it.
+func rustReading(crate, name string, size int64, work rustWork) side {
+	return work.side(crate, false, func(w *workspace) (string, int64, error) { return w.filled(name, size) })
 }
 
 func sequentialAfero(name string, size int64, n int, open func(path string) (afero.File, error)) side {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edsrzf/mmap-go"
 	"github.com/mmapio/mmapio"
+	xexp "golang.org/x/exp/mmap"
 )
 
 // bestBuffer stands for os.File with the buffer that suits it best.
@@ -36,6 +37,11 @@ func bufferNames() []string {
 	return names
 }
 
+// In P7 the Rust sides have all bytes at once, from the mapping: neither crate has a reader. The
+// lines they find with the crate memchr, without a copy, so that mmapio-view stands beside them.
+//
+// P8 has no Rust sides: it is about what io.Copy makes of a File, which has no counterpart in
+// these crates. x/exp/mmap takes part where a file is read, by an io.SectionReader.
 func streamRows() []row {
 	const copied = 32 * miB
 	return []row{
@@ -45,7 +51,7 @@ func streamRows() []row {
 			groups: map[string][]string{bestBuffer: bufferNames()},
 			pairs: append([]pair{
 				{sideMmapio, bestBuffer, faster(1.15)},
-			}, versus(sideOS, sideMmapGo)...),
+			}, versus(sideOS, sideExp, sideMmapGo, sideCrate, sideMemmap2)...),
 		},
 		{
 			id: "P7", variant: "of=lines", what: "bufio.Scanner over the lines of 16 MiB", bytes: 16 * miB,
@@ -54,12 +60,13 @@ func streamRows() []row {
 			pairs: append([]pair{
 				{sideMmapio, bestBuffer, faster(1.4)},
 				{sideView, bestBuffer, nil},
-			}, versus(sideOS, sideMmapGo)...),
+			}, append(versus(sideOS, sideExp, sideMmapGo),
+				pair{sideView, sideCrate, nil}, pair{sideView, sideMemmap2, nil})...),
 		},
 		{
 			id: "P8", variant: "to=tcp", what: "io.Copy of 32 MiB to TCP", bytes: copied,
 			sides: sends(copied),
-			pairs: []pair{{sideMmapio, sideOS, notSlower()}},
+			pairs: append([]pair{{sideMmapio, sideOS, notSlower()}}, versus(sideExp)...),
 		},
 		{
 			id: "P8", variant: "to=file-from-tcp", what: "io.Copy of 32 MiB from TCP to a new file", bytes: copied,
@@ -69,7 +76,7 @@ func streamRows() []row {
 		{
 			id: "P8", variant: "to=file", what: "io.Copy of 32 MiB from a file to a new one", bytes: copied,
 			sides: copies(copied),
-			pairs: []pair{{sideMmapio, sideOS, notSlower()}},
+			pairs: append([]pair{{sideMmapio, sideOS, notSlower()}}, versus(sideExp)...),
 		},
 	}
 }
@@ -132,12 +139,32 @@ func checksums(size int64) []side {
 			return uint64(h.Sum32()), err
 		})})
 	}
-	return append(sides, side{name: sideMmapGo, open: openOn(name, size, openMmapGo, func(f *mmapGoFile) (uint64, error) {
-		return whole(bytes.NewReader(f.MMap))
-	})})
+	return append(sides,
+		side{name: sideExp, open: openOn(name, size, openExp, func(f *expFile) (uint64, error) { return whole(f) })},
+		side{name: sideMmapGo, open: openOn(name, size, openMmapGo, func(f *mmapGoFile) (uint64, error) {
+			return whole(bytes.NewReader(f.MMap))
+		})},
+		rustReading(sideCrate, name, size, rustWork{name: "crc"}),
+		rustReading(sideMemmap2, name, size, rustWork{name: "crc"}))
 }
 
 func openMmapio(path string) (*mmapio.File, error) { return mmapio.Open(path) }
+
+// expFile is a file mapped by x/exp/mmap, with a cursor.
+type expFile struct {
+	*io.SectionReader
+	file *xexp.ReaderAt
+}
+
+func openExp(path string) (*expFile, error) {
+	f, err := xexp.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &expFile{io.NewSectionReader(f, 0, int64(f.Len())), f}, nil
+}
+
+func (f *expFile) Close() error { return f.file.Close() }
 
 // mmapGoFile is a file mapped by mmap-go.
 type mmapGoFile struct {
@@ -215,6 +242,13 @@ func lines(size int64) []side {
 				})
 			})}, nil
 		})},
+		{name: sideExp, open: onText(func(path string) (*session, error) {
+			f, err := openExp(path)
+			if err != nil {
+				return nil, err
+			}
+			return &session{close: f.Close, run: repeatedly(func() (uint64, error) { return scan(f, nil) })}, nil
+		})},
 		{name: sideMmapGo, open: onText(func(path string) (*session, error) {
 			f, err := openMmapGo(path)
 			if err != nil {
@@ -235,6 +269,19 @@ func lines(size int64) []side {
 			}
 			return &session{close: f.Close, run: repeatedly(func() (uint64, error) { return scan(f, buffer) })}, nil
 		})})
+	}
+	for _, crate := range []string{sideCrate, sideMemmap2} {
+		sides = append(sides, rustWork{name: "lines"}.side(crate, false, func(w *workspace) (string, int64, error) {
+			path, err := w.text("text", size)
+			if err != nil {
+				return "", 0, err
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				return "", 0, err
+			}
+			return path, info.Size(), nil
+		}))
 	}
 	return sides
 }
@@ -261,6 +308,7 @@ func sends(size int64) []side {
 	return []side{
 		{name: sideMmapio, open: sending(size, openMmapio)},
 		{name: sideOS, open: sending(size, os.Open)},
+		{name: sideExp, open: sending(size, openExp)},
 	}
 }
 
@@ -383,6 +431,7 @@ func copies(size int64) []side {
 	return []side{
 		{name: sideMmapio, open: copying(sideMmapio, size, openMmapio, func(path string) (io.WriteCloser, error) { return mmapio.Create(path) })},
 		{name: sideOS, open: copying(sideOS, size, os.Open, func(path string) (io.WriteCloser, error) { return os.Create(path) })},
+		{name: sideExp, open: copying(sideExp, size, openExp, func(path string) (io.WriteCloser, error) { return os.Create(path) })},
 	}
 }
 

@@ -19,18 +19,20 @@ func viewRows() []row {
 			id: "P13", variant: "of=view", what: "View of 64 B, random over 1 MiB, and Release", bytes: 64,
 			sides:  views(miB, 64),
 			limits: []limit{{sideMmapio, 20}},
-			pairs:  versus(sideOS, sideMmapGo),
+			pairs:  versus(sideOS, sideMmapGo, sideCrate, sideMemmap2),
 		},
 		{
 			id: "P13", variant: "of=chunk", what: "a chunk of 4 KiB of a loop over 64 MiB", bytes: 4 * kiB,
 			sides:  chunks(64*miB, 4*kiB),
 			limits: []limit{{sideMmapio, 3}},
-			pairs:  versus(sideOS, sideMmapGo),
+			pairs:  versus(sideOS, sideMmapGo, sideCrate, sideMemmap2),
 		},
 		{
 			id: "P14", what: "atomic add to a word", bytes: 8,
 			sides: counters(),
-			pairs: []pair{{sideMmapio, sideHeap, within(1.03)}},
+			pairs: append([]pair{
+				{sideMmapio, sideHeap, within(1.03)},
+			}, versus(sideCrate, sideMemmap2)...),
 		},
 		{
 			id: "P16", what: "1 MiB of growth, a write and a read there, up to 4 GiB", ops: growthSteps, check: 2,
@@ -39,6 +41,10 @@ func viewRows() []row {
 				{sideMmapio + lastSteps, sideMmapio + firstSteps, within(1.1)},
 				{sideOS + lastSteps, sideOS + firstSteps, nil},
 				{sideMmapio + lastSteps, sideOS + lastSteps, nil},
+				{sideCrate + lastSteps, sideCrate + firstSteps, nil},
+				{sideMmapio + lastSteps, sideCrate + lastSteps, nil},
+				{sideMemmap2 + lastSteps, sideMemmap2 + firstSteps, nil},
+				{sideMmapio + lastSteps, sideMemmap2 + lastSteps, nil},
 			},
 		},
 	}
@@ -99,7 +105,15 @@ func views(size int64, n int) []side {
 				return sum, nil
 			}}, nil
 		})},
+		rustViews(sideCrate, size, n),
+		rustViews(sideMemmap2, size, n),
 	}
+}
+
+func rustViews(crate string, size int64, n int) side {
+	return rustReading(crate, "view", size, rustWork{name: "view", parameters: map[string]any{
+		"n": n, "unit": min(n, pageSize), "look": "length", "mode": "ro",
+	}})
 }
 
 // chunks is the workload of going through a file n bytes at a time. It does not look at
@@ -162,7 +176,13 @@ func chunks(size int64, n int) []side {
 				return sum, nil
 			}}, nil
 		})},
+		rustChunks(sideCrate, size, n),
+		rustChunks(sideMemmap2, size, n),
 	}
+}
+
+func rustChunks(crate string, size int64, n int) side {
+	return rustReading(crate, "view", size, rustWork{name: "chunks", parameters: map[string]any{"n": n, "kind": "each", "mode": "ro"}})
 }
 
 // counters is the workload of adding to a word that others may add to as well.
@@ -209,6 +229,8 @@ func counters() []side {
 			}
 			return &session{run: run((*atomic.Uint64)(unsafe.Pointer(&m[0]))), close: unmap}, nil
 		})},
+		rustReading(sideCrate, "counter", pageSize, rustWork{name: "add", atomic: true}),
+		rustReading(sideMemmap2, "counter", pageSize, rustWork{name: "add", atomic: true}),
 	}
 }
 
@@ -221,7 +243,7 @@ const (
 // growths is the workload of making a file longer by 1 MiB, writing there and reading
 // that back: the first steps of so many, and the last ones.
 func growths(steps int) []side {
-	sides := make([]side, 0, 4)
+	sides := make([]side, 0, 8)
 	for _, when := range []string{firstSteps, lastSteps} {
 		from := growthSteps // behind those for which the file is not mapped yet
 		if when == lastSteps {
@@ -229,9 +251,29 @@ func growths(steps int) []side {
 		}
 		sides = append(sides,
 			growthSide(sideMmapio+when, from, func(path string) (growing, error) { return mmapio.Create(path) }),
-			growthSide(sideOS+when, from, func(path string) (growing, error) { return os.Create(path) }))
+			growthSide(sideOS+when, from, func(path string) (growing, error) { return os.Create(path) }),
+			rustGrowth(sideCrate, when, from),
+			rustGrowth(sideMemmap2, when, from))
 	}
 	return sides
+}
+
+// rustGrowth returns the side of a crate. What it writes it reads back, as the other sides do.
+func rustGrowth(crate, when string, from int) side {
+	return side{name: crate + when, optional: true, open: func(w *workspace) (*session, error) {
+		work := rustWork{name: "grow", between: removeIfThere, parameters: map[string]any{"step": miB, "from": stepsBefore(w, from)}}
+		return work.side(crate, false, func(w *workspace) (string, int64, error) {
+			return w.path("grown-" + crate + when), 0, nil
+		}).open(w)
+	}}
+}
+
+// stepsBefore is after how many steps a side begins, in a workspace whose files may be short.
+func stepsBefore(w *workspace, from int) int {
+	if int64(from+growthSteps)*miB > w.largest {
+		return 0
+	}
+	return from
 }
 
 // growing is what both kinds of file do in a step of growth. A step takes microseconds,
@@ -245,9 +287,7 @@ type growing interface {
 
 func growthSide(name string, from int, create func(path string) (growing, error)) side {
 	return side{name: name, open: func(w *workspace) (*session, error) {
-		if int64(from+growthSteps)*miB > w.largest {
-			from = 0
-		}
+		from := stepsBefore(w, from)
 		path := w.path("grown-" + name)
 		var f growing
 		at, p := from, make([]byte, 64)

@@ -19,16 +19,18 @@ const (
 	preallocation = 4 * miB // the step in which it grows where it is preallocated
 )
 
-func writeRows() []row {
+// P9 has no Rust sides: a mapping of either crate is as long as its file, and there is no call
+// that appends. They grow by a resize: P16 compares that.
+func writeRows(full bool) []row {
 	return []row{
-		overwriteRow(4 * kiB),
-		overwriteRow(miB),
+		overwriteRow(4*kiB, full),
+		overwriteRow(miB, full),
 		{
 			id: "P6", variant: "op=write", what: "Write 64 B in sequence", bytes: 64,
 			sides: sequentialWrites(64*miB, 64),
 			pairs: append([]pair{
 				{sideMmapio, sideOS, faster(12)},
-			}, versus(sideBufio, sideAferoOS)...),
+			}, versus(sideBufio, sideAferoOS, sideCrate, sideMemmap2)...),
 		},
 		{
 			id: "P9", variant: "mode=default", what: "append 128 B, up to 8 MiB", bytes: 128, ops: appended,
@@ -48,16 +50,24 @@ func writeRows() []row {
 	}
 }
 
-// overwriteRow writes to files that were written in pieces of some size.
-func overwriteRow(piece int) row {
-	return row{
-		id: "P5", variant: "written=" + strings.ReplaceAll(size(int64(piece)), " ", ""), bytes: 64,
-		what:  "WriteAt 64 B, random over 512 MiB that were written " + size(int64(piece)) + " at a time, warm",
-		sides: randomWrites(512*miB, piece, 64)[:3],
+// overwriteRow writes to files that were written in pieces of some size. Each side has a file of
+// its own, which takes a second or two to make, so the Rust sides are there only for a full run.
+func overwriteRow(piece int, full bool) row {
+	const length, n = 512 * miB, 64
+	pieceSize := size(int64(piece))
+	r := row{
+		id: "P5", variant: "written=" + strings.ReplaceAll(pieceSize, " ", ""), bytes: 64,
+		what:  "WriteAt 64 B, random over 512 MiB that were written " + pieceSize + " at a time, warm",
+		sides: randomWrites(length, piece, n)[:3],
 		pairs: append([]pair{
 			{sideMmapio, sideOS, faster(20)},
 		}, versus(sideMmapGo)...),
 	}
+	if full {
+		r.sides = append(r.sides, rustWrites(sideCrate, length, piece, n), rustWrites(sideMemmap2, length, piece, n))
+		r.pairs = append(r.pairs, versus(sideCrate, sideMemmap2)...)
+	}
+	return r
 }
 
 // randomWrites is the workload of writing n bytes at random offsets of a file that
@@ -116,14 +126,29 @@ func randomWrites(size int64, piece, n int) []side {
 				return 0, writeAfero(f, p, way, n)
 			}}, nil
 		})},
-		rustWrites(sideCrate, size, n),
-		rustWrites(sideMemmap2, size, n),
+		{name: sideAferoMem, open: onWritten("write-"+sideAferoMem, size, piece, func(path string, size int64) (*session, error) {
+			files, f, err := inMemory(path)
+			if err != nil {
+				return nil, err
+			}
+			if err := rewrite(f, size); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			p, way := start(size, n, seed)
+			return &session{file: path, files: files, close: f.Close, run: func(n int) (uint64, error) {
+				return 0, writeAfero(f, p, way, n)
+			}}, nil
+		})},
+		rustWrites(sideCrate, size, piece, n),
+		rustWrites(sideMemmap2, size, piece, n),
 	}
 }
 
-func rustWrites(crate string, size int64, n int) side {
+func rustWrites(crate string, size int64, piece, n int) side {
 	work := rustWork{name: "write", parameters: map[string]any{"n": n, "unit": min(n, pageSize)}}
-	return work.side(crate, true, func(w *workspace) (string, int64, error) { return w.filled("write-"+crate, size) })
+	return work.side(crate, true, func(w *workspace) (string, int64, error) {
+		return w.written("write-"+crate, size, piece)
+	})
 }
 
 // memory lets mapped memory be warmed up as files are.
@@ -276,7 +301,15 @@ func sequentialWrites(size int64, n int) []side {
 			})
 			return &session{file: path, close: f.Close, run: run}, nil
 		})},
+		rustSequentialWrites(sideCrate, size, n),
+		rustSequentialWrites(sideMemmap2, size, n),
 	}
+}
+
+// rustSequentialWrites returns the side of a crate, whose workload keeps a cursor: a mapping has none.
+func rustSequentialWrites(crate string, size int64, n int) side {
+	work := rustWork{name: "overwrite", parameters: map[string]any{"n": n}}
+	return work.side(crate, true, func(w *workspace) (string, int64, error) { return w.filled("write-"+crate, size) })
 }
 
 // appends is the workload of writing a new file, n bytes at a time. A run makes the

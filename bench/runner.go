@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type result struct {
 	Curve       *curve       `json:"curve,omitempty"`
 	X           float64      `json:"x,omitempty"`
 	Skipped     string       `json:"skipped,omitempty"`  // the reason
+	Failed      string       `json:"failed,omitempty"`   // the error
 	LeftOut     []absent     `json:"left_out,omitempty"` // sides that the row does without
 	Rounds      int          `json:"rounds,omitempty"`
 	Took        duration     `json:"took"` // with all that comes before the first round
@@ -110,9 +112,11 @@ type progress interface {
 }
 
 // measure runs every row. A row that cannot be set up here is skipped with the
-// reason. Any other failure is an error, above all that sides disagree about what
-// they read or wrote. With the error comes the report of the rows before.
-func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice time.Duration, p progress) (rep report, err error) {
+// reason. One with any other failure, above all that sides disagree about what they
+// read or wrote, has failed: the report has its error, and the next row is run.
+// Where no next row can be, as after an interruption, the error comes with the report of
+// the rows before.
+func measure(w *workspace, rows []row, rounds int, slice time.Duration, p progress) (rep report, err error) {
 	began := time.Now()
 	rep = report{Rounds: rounds, Slice: duration(slice)}
 	defer func() { rep.Took = duration(time.Since(began).Round(time.Millisecond)) }()
@@ -126,14 +130,42 @@ func measure(ctx context.Context, w *workspace, rows []row, rounds int, slice ti
 		r := &rows[i]
 		p.row(r.name())
 		start := time.Now()
-		res, err := measureRow(ctx, w, r, r.most(rounds), slice, p)
+		res, err := measureRow(w, r, r.most(rounds), slice, p)
 		res.Took = duration(time.Since(start).Round(time.Millisecond))
-		if err := errors.Join(err, w.clear()); err != nil {
-			return rep, fmt.Errorf("%s: %w", r.name(), err)
+		// Whatever the row made of it: an interruption ends its sides as well.
+		if ended := context.Cause(w.ctx); ended != nil {
+			return rep, fmt.Errorf("%w in row %s, after %d of %d rows", ended, r.name(), i, len(rows))
+		}
+		// The next row would find what is left.
+		if left := w.clear(); left != nil || errors.Is(err, errNotUndone) {
+			return rep, fmt.Errorf("%s: %w", r.name(), errors.Join(err, left))
+		}
+		if err != nil {
+			res = result{ID: res.ID, Variant: res.Variant, What: res.What, Curve: res.Curve, X: res.X, Took: res.Took, LeftOut: res.LeftOut, Failed: err.Error()}
 		}
 		rep.Rows = append(rep.Rows, res)
 	}
 	return rep, nil
+}
+
+// errNotUndone is of a row that has left the machine as it set it up.
+var errNotUndone = errors.New("what the row has set up is still there")
+
+// errFailedRows is of a comparison that some rows are missing from.
+var errFailedRows = errors.New("rows have failed")
+
+// failure tells which rows have failed; it is nil if none has.
+func (rep *report) failure() error {
+	var failed []string
+	for i := range rep.Rows {
+		if r := &rep.Rows[i]; r.Failed != "" {
+			failed = append(failed, r.name())
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d %w: %s", len(failed), len(rep.Rows), errFailedRows, strings.Join(failed, ", "))
 }
 
 // most is how many rounds a row has where all rows have so many at most.
@@ -144,9 +176,9 @@ func (r *row) most(rounds int) int {
 	return rounds
 }
 
-func measureRow(ctx context.Context, w *workspace, r *row, rounds int, slice time.Duration, p progress) (result, error) {
+func measureRow(w *workspace, r *row, rounds int, slice time.Duration, p progress) (result, error) {
 	res := result{ID: r.id, Variant: r.variant, What: r.what, BytesEach: r.bytes, Curve: r.curve, X: r.x, Rounds: rounds}
-	if err := ctx.Err(); err != nil {
+	if err := context.Cause(w.ctx); err != nil {
 		return res, err
 	}
 	if have := runtime.GOMAXPROCS(0); have < r.cpus {
@@ -158,7 +190,7 @@ func measureRow(ctx context.Context, w *workspace, r *row, rounds int, slice tim
 		defer p.step(rounds)
 		return countRow(w, r, res), nil
 	}
-	return timeRow(ctx, w, r, res, rounds, slice, p)
+	return timeRow(w, r, res, rounds, slice, p)
 }
 
 // countRow counts the figures of every side.
@@ -197,15 +229,19 @@ func countRow(w *workspace, r *row, res result) result {
 }
 
 // timeRow lets the sides take turns.
-func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, slice time.Duration, p progress) (_ result, err error) {
+func timeRow(w *workspace, r *row, res result, rounds int, slice time.Duration, p progress) (_ result, err error) {
 	if r.around != nil {
-		undo, err := r.around()
+		undo, err := r.around(w.ctx)
 		if err != nil {
 			res.Skipped = err.Error()
 			p.step(rounds)
 			return res, nil
 		}
-		defer func() { err = errors.Join(err, undo()) }()
+		defer func() {
+			if e := undo(); e != nil {
+				err = errors.Join(err, fmt.Errorf("%w: %w", errNotUndone, e))
+			}
+		}()
 	}
 	var open []opened
 	defer func() {
@@ -243,7 +279,7 @@ func timeRow(ctx context.Context, w *workspace, r *row, res result, rounds int, 
 	delays := make(map[string][]float64)
 	for round := range rounds {
 		for turn := range open {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(w.ctx); err != nil {
 				return res, err
 			}
 			i := (round + turn) % len(open)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // tiny returns a workspace whose files are small and few.
 func tiny(t *testing.T) *workspace {
 	t.Helper()
-	w, err := newWorkspace(t.TempDir())
+	w, err := newWorkspace(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,14 +51,17 @@ func tiny(t *testing.T) *workspace {
 // a run fails otherwise.
 func TestEveryRow(t *testing.T) {
 	const rounds = 2
-	for _, r := range rows(false) {
+	for _, r := range rows(true) { // which has every side
 		t.Run(r.name(), func(t *testing.T) {
 			w := tiny(t)
-			rep, err := measure(t.Context(), w, []row{r}, rounds, time.Millisecond, silence{})
+			rep, err := measure(w, []row{r}, rounds, time.Millisecond, silence{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			res := rep.Rows[0]
+			if res.Failed != "" {
+				t.Fatal(res.Failed)
+			}
 			if res.Skipped != "" {
 				warm := runtime.GOOS != "linux" || strings.Contains(res.Skipped, errKept.Error())
 				if runtime.GOMAXPROCS(0) < r.cpus || r.around != nil || warm && strings.Contains(r.what, "cold") {
@@ -105,7 +108,7 @@ func TestEveryRow(t *testing.T) {
 // The names that pairs and counts use are those of sides.
 func TestRowsAreWhole(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, r := range rows(false) {
+	for _, r := range rows(true) {
 		if seen[r.name()] {
 			t.Errorf("%s is there twice", r.name())
 		}
@@ -158,11 +161,15 @@ func fake(name string, value uint64) side {
 
 func measureOne(t *testing.T, r row) (result, error) {
 	t.Helper()
-	rep, err := measure(t.Context(), tiny(t), []row{r}, 2, time.Millisecond, silence{})
+	rep, err := measure(tiny(t), []row{r}, 2, time.Millisecond, silence{})
 	if err != nil {
 		return result{}, err
 	}
-	return rep.Rows[0], nil
+	res := rep.Rows[0]
+	if res.Failed != "" {
+		return res, errors.New(res.Failed)
+	}
+	return res, nil
 }
 
 func TestSidesThatDisagree(t *testing.T) {
@@ -264,7 +271,7 @@ func TestFastestOfGroup(t *testing.T) {
 func TestRoundsOfRow(t *testing.T) {
 	for _, test := range []struct{ own, asked, want int }{{0, 5, 5}, {3, 5, 3}, {9, 5, 5}} {
 		r := row{id: "X", ops: 1, rounds: test.own, sides: []side{fake("a", 1)}}
-		rep, err := measure(t.Context(), tiny(t), []row{r}, test.asked, time.Millisecond, silence{})
+		rep, err := measure(tiny(t), []row{r}, test.asked, time.Millisecond, silence{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -298,8 +305,8 @@ func TestFailingRun(t *testing.T) {
 	r := row{id: "X", sides: []side{{name: "a", open: func(*workspace) (*session, error) {
 		return &session{run: func(int) (uint64, error) { return 0, failure }}, nil
 	}}}}
-	if _, err := measureOne(t, r); !errors.Is(err, failure) {
-		t.Fatalf("got %v", err)
+	if res, err := measureOne(t, r); err == nil || res.Failed != "a: broken" {
+		t.Fatalf("got %+v, %v", res, err)
 	}
 }
 
@@ -316,7 +323,7 @@ func TestTurns(t *testing.T) {
 		}}
 	}
 	r := row{id: "X", ops: 1, sides: []side{recorded("a"), recorded("b"), recorded("c")}}
-	if _, err := measure(t.Context(), tiny(t), []row{r}, 3, time.Millisecond, silence{}); err != nil {
+	if _, err := measure(tiny(t), []row{r}, 3, time.Millisecond, silence{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(order[len(order)-9:], ""); got != "abcbcacab" {
@@ -388,8 +395,10 @@ func TestInterrupted(t *testing.T) {
 		return &session{run: func(n int) (uint64, error) { cancel(); return 0, nil }}, nil
 	}}
 	rows := []row{{id: "X", ops: 2e6, sides: []side{fake("a", 1)}}, {id: "Y", ops: 1, sides: []side{last}}, {id: "Z"}}
-	rep, err := measure(ctx, tiny(t), rows, 2, time.Millisecond, silence{})
-	if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "Y: ") {
+	w := tiny(t)
+	w.ctx = ctx
+	rep, err := measure(w, rows, 2, time.Millisecond, silence{})
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), " in row Y, after 1 of 3 rows") {
 		t.Errorf("got %v", err)
 	}
 	if len(rep.Rows) != 1 || rep.Rows[0].ID != "X" || rep.Took == 0 {

@@ -33,25 +33,42 @@ var rustSource embed.FS
 // rustPrograms are the two builds of the program: the crate mmap-io notes every view when
 // it is built with atomic words, which makes all of them slower, so that only the sides
 // that need those have them.
-var rustPrograms = [2]func() (string, error){
-	sync.OnceValues(func() (string, error) { return buildRust("") }),
-	sync.OnceValues(func() (string, error) { return buildRust("atomic") }),
-}
+var rustPrograms = [2]rustBuild{{}, {features: "atomic"}}
 
 // rustProgram returns the path of the program, after building it if it is the first time.
 // The error is the reason why there are no Rust sides.
-func rustProgram(atomic bool) (string, error) {
+func rustProgram(ctx context.Context, atomic bool) (string, error) {
 	if atomic {
-		return rustPrograms[1]()
+		return rustPrograms[1].get(ctx)
 	}
-	return rustPrograms[0]()
+	return rustPrograms[0].get(ctx)
+}
+
+// A rustBuild is a build of the program, made when it is asked for first.
+type rustBuild struct {
+	features string
+
+	mu      sync.Mutex
+	done    bool
+	program string
+	err     error
+}
+
+func (b *rustBuild) get(ctx context.Context) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.done {
+		b.program, b.err = buildRust(ctx, b.features)
+		b.done = ctx.Err() == nil // one that was stopped says nothing
+	}
+	return b.program, b.err
 }
 
 // rustBuildTime is how long a build may take: it fetches the crates the first time.
 const rustBuildTime = 10 * time.Minute
 
 // buildRust builds the program with those features of its package.
-func buildRust(features string) (program string, err error) {
+func buildRust(ctx context.Context, features string) (program string, err error) {
 	cargo, err := exec.LookPath("cargo")
 	if err != nil {
 		return "", errors.New("needs cargo, which builds Rust programs, in the PATH")
@@ -68,9 +85,9 @@ func buildRust(features string) (program string, err error) {
 	if features != "" {
 		target += "-" + features
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), rustBuildTime)
+	ctx, cancel := context.WithTimeout(ctx, rustBuildTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, cargo, "build", "--release", "--locked", "--quiet", "--features", features, "--target-dir", target)
+	cmd := command(ctx, cargo, "build", "--release", "--locked", "--quiet", "--features", features, "--target-dir", target)
 	cmd.Dir = dir
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the Rust sides: %w: %s", err, firstOf(said))
@@ -157,13 +174,16 @@ type rustWork struct {
 	name       string
 	parameters map[string]any
 	atomic     bool // it needs atomic words
+	// between is done before every run, while the side has the file at path closed. It is nil
+	// for the workloads that have it open all the time.
+	between func(path string) error
 }
 
 // side returns the side of a crate that does the work on the file at the path, and with
 // the size, that file returns. The result is in that file if the work writes.
 func (r rustWork) side(crate string, writes bool, file func(w *workspace) (path string, size int64, err error)) side {
 	return side{name: crate, optional: true, open: func(w *workspace) (*session, error) {
-		program, err := rustProgram(r.atomic)
+		program, err := rustProgram(w.ctx, r.atomic)
 		if err != nil {
 			return nil, err
 		}
@@ -181,11 +201,26 @@ func (r rustWork) side(crate string, writes bool, file func(w *workspace) (path 
 				parameters[length] = min(n, int(size))
 			}
 		}
-		s, err := startRust(program, crate, r.name, path, parameters)
-		if err == nil && writes {
+		p, err := startRust(w.ctx, program, crate, r.name, path, parameters)
+		if err != nil {
+			return nil, err
+		}
+		s := &session{run: p.run, took: func(int) time.Duration { return p.took }, close: p.close}
+		if writes {
 			s.file = path
 		}
-		return s, err
+		if r.between != nil {
+			s.prepare = func() error {
+				if err := p.tell("shut"); err != nil {
+					return err
+				}
+				if err := r.between(path); err != nil {
+					return err
+				}
+				return p.tell("open")
+			}
+		}
+		return s, nil
 	}}
 }
 
@@ -202,12 +237,12 @@ type rustProcess struct {
 }
 
 // startRust starts a process that does a workload, and waits until it is ready.
-func startRust(program, crate, workload, path string, parameters map[string]any) (*session, error) {
+func startRust(ctx context.Context, program, crate, workload, path string, parameters map[string]any) (*rustProcess, error) {
 	args := []string{crate, workload, path}
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		args = append(args, fmt.Sprintf("%s=%v", name, parameters[name]))
 	}
-	p := &rustProcess{cmd: exec.Command(program, args...)}
+	p := &rustProcess{cmd: command(ctx, program, args...)}
 	p.cmd.Stderr = &p.stderr
 	var err error
 	if p.to, err = p.cmd.StdinPipe(); err != nil {
@@ -221,15 +256,20 @@ func startRust(program, crate, workload, path string, parameters map[string]any)
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	line, err := p.answer()
-	if err == nil && line != "ready" {
-		err = fmt.Errorf("it said %q at its start", line)
-	}
-	if err != nil {
+	if err := p.expect("ready"); err != nil {
 		p.close() // its failure to start is what it has said
 		return nil, err
 	}
-	return &session{run: p.run, took: func(int) time.Duration { return p.took }, close: p.close}, nil
+	return p, nil
+}
+
+// expect takes an answer of the process, and fails if it is another one.
+func (p *rustProcess) expect(want string) error {
+	line, err := p.answer()
+	if err == nil && line != want {
+		err = fmt.Errorf("the Rust side said %q, want %q", line, want)
+	}
+	return err
 }
 
 // answer returns the next line of the process, and an error if that says one.
@@ -248,10 +288,26 @@ func (p *rustProcess) answer() (string, error) {
 	return line, nil
 }
 
-func (p *rustProcess) run(n int) (uint64, error) {
-	if _, err := fmt.Fprintf(p.to, "run %d\n", n); err != nil {
+// order sends a command to the process.
+func (p *rustProcess) order(command string) error {
+	if _, err := fmt.Fprintln(p.to, command); err != nil {
 		_, ended := p.answer() // it says why it does not listen
-		return 0, errors.Join(ended, err)
+		return errors.Join(ended, err)
+	}
+	return nil
+}
+
+// tell has the process do something whose time does not matter.
+func (p *rustProcess) tell(command string) error {
+	if err := p.order(command); err != nil {
+		return err
+	}
+	return p.expect("done")
+}
+
+func (p *rustProcess) run(n int) (uint64, error) {
+	if err := p.order(fmt.Sprint("run ", n)); err != nil {
+		return 0, err
 	}
 	line, err := p.answer()
 	if err != nil {

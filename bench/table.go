@@ -24,8 +24,8 @@ func writeTable(out io.Writer, rep report) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", id, what, cells)
 			id, what = "", ""
 		}
-		if r.Skipped != "" {
-			line("skipped\t\t\t\t\t\t\t")
+		if missing := r.missing(); missing != "" {
+			line(missing + "\t\t\t\t\t\t\t")
 			continue
 		}
 		times := r.medians()

@@ -47,7 +47,7 @@ P18  open files: heap-B/file  mmapio   700      os       100      +600          
      open files: mappings     mmapio   0        xexp     1000     -1000
 
 P3 skipped: needs 2 processors, has 1
-goals: 1 reached, 2 missed; rows skipped: 1
+goals: 1 reached, 2 missed; rows skipped: 1, failed: 0
 `
 	var b strings.Builder
 	if err := writeTable(&b, rep); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ const usualPiece = 64 * kiB
 
 // A workspace is where the sides have their files.
 type workspace struct {
+	ctx     context.Context // of the comparison: it ends what takes long
 	dir     string
 	largest int64 // no file is longer
 	files   int   // how many files are held open at most
@@ -39,12 +41,12 @@ type workspace struct {
 }
 
 // newWorkspace makes a workspace in a new folder inside parent.
-func newWorkspace(parent string) (*workspace, error) {
+func newWorkspace(ctx context.Context, parent string) (*workspace, error) {
 	dir, err := os.MkdirTemp(parent, "mmapio-bench-")
 	if err != nil {
 		return nil, err
 	}
-	return &workspace{dir: dir, largest: math.MaxInt64, files: math.MaxInt, ops: math.MaxInt}, nil
+	return &workspace{ctx: ctx, dir: dir, largest: math.MaxInt64, files: math.MaxInt, ops: math.MaxInt}, nil
 }
 
 func (w *workspace) close() error { return os.RemoveAll(w.dir) }
@@ -88,11 +90,24 @@ func (w *workspace) made(name string, piece int, write func(f io.Writer) error) 
 	if err != nil {
 		return "", err
 	}
-	out := bufio.NewWriterSize(f, piece)
+	out := bufio.NewWriterSize(interruptible{w.ctx, f}, piece)
 	if err := errors.Join(write(out), out.Flush(), f.Close()); err != nil {
 		return "", errors.Join(err, os.Remove(path)) // half of it is not what others want
 	}
 	return path, nil
+}
+
+// interruptible writes until a context ends.
+type interruptible struct {
+	ctx context.Context
+	to  io.Writer
+}
+
+func (i interruptible) Write(p []byte) (int, error) {
+	if err := context.Cause(i.ctx); err != nil {
+		return 0, err
+	}
+	return i.to.Write(p)
 }
 
 // onFile returns the opening of a side that works on a file that is filled.

@@ -5,8 +5,10 @@
 //! ```
 //!
 //! The program gets its file ready and writes `ready`. Then it reads commands, one a line:
-//! for `run N` it does N operations and writes `ok NANOSECONDS CHECKSUM`. It ends where its
-//! input ends. When something fails it writes `error` with what it was, and ends.
+//! for `run N` it does N operations and writes `ok NANOSECONDS CHECKSUM`. For `shut` it closes
+//! its file, if its workload is one that is told to, so that something can be done with the
+//! file, and for `open` it opens it again; it answers `done` to both. It ends where its input
+//! ends. When something fails it writes `error` with what it was, and ends.
 
 mod sides;
 mod workloads;
@@ -17,11 +19,29 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+pub type Failure = Box<dyn Error + Send + Sync>;
+pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Does so many operations and returns a checksum of what they read. It goes on where the
 /// last run ended.
 pub type Run = Box<dyn FnMut(u64) -> Result<u64>>;
+
+/// A workload that is open.
+pub trait Work {
+    fn run(&mut self, n: u64) -> Result<u64>;
+    fn shut(&mut self) -> Result<()> {
+        Err("it has its file open all the time".into())
+    }
+    fn open(&mut self) -> Result<()> {
+        Err("it has its file open all the time".into())
+    }
+}
+
+impl Work for Run {
+    fn run(&mut self, n: u64) -> Result<u64> {
+        self(n)
+    }
+}
 
 /// The parameters of a workload.
 pub struct Parameters {
@@ -71,7 +91,7 @@ impl Parameters {
     }
 }
 
-fn open() -> Result<Run> {
+fn open() -> Result<Box<dyn Work>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(side), Some(workload), Some(path)) =
         (arguments.next(), arguments.next(), arguments.next())
@@ -79,28 +99,40 @@ fn open() -> Result<Run> {
         return Err("usage: sides SIDE WORKLOAD FILE [NAME=VALUE]...".into());
     };
     let mut parameters = Parameters::parse(path, arguments)?;
-    let run = match side.as_str() {
+    let work = match side.as_str() {
         "mmap-io" => workloads::open::<sides::MmapIo>(&workload, &mut parameters),
         "memmap2" => workloads::open::<sides::Memmap2>(&workload, &mut parameters),
         _ => Err(format!("there is no side {side:?}").into()),
     }?;
     parameters.end()?;
-    Ok(run)
+    Ok(work)
 }
 
 fn serve(out: &mut impl Write) -> Result<()> {
-    let mut run = open()?;
+    let mut work = open()?;
     writeln!(out, "ready")?;
     out.flush()?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let Some(n) = line.strip_prefix("run ").and_then(|n| n.parse().ok()) else {
-            return Err(format!("{line:?} is no command").into());
-        };
-        let began = Instant::now();
-        let sum = run(n)?;
-        let took = began.elapsed();
-        writeln!(out, "ok {} {sum}", took.as_nanos())?;
+        match line.as_str() {
+            "shut" => {
+                work.shut()?;
+                writeln!(out, "done")?;
+            }
+            "open" => {
+                work.open()?;
+                writeln!(out, "done")?;
+            }
+            _ => {
+                let Some(n) = line.strip_prefix("run ").and_then(|n| n.parse().ok()) else {
+                    return Err(format!("{line:?} is no command").into());
+                };
+                let began = Instant::now();
+                let sum = work.run(n)?;
+                let took = began.elapsed();
+                writeln!(out, "ok {} {sum}", took.as_nanos())?;
+            }
+        }
         out.flush()?;
     }
     Ok(())

@@ -35,9 +35,12 @@ pub trait Reads: Sync {
     fn view(&self, off: u64, len: u64, look: impl FnOnce(&[u8]) -> u64) -> Result<u64>;
     /// Adds up the first bytes of all chunks.
     fn chunks(&self, size: usize) -> Result<u64>;
-    /// The same with chunks that the caller may keep.
+    /// Goes through so many chunks, from the first on, or through all if there are fewer, and
+    /// has `see` see each. Returns how many those were.
+    fn each_chunk(&self, size: usize, most: u64, see: impl FnMut(&[u8])) -> Result<u64>;
+    /// Adds up the first bytes of all chunks, each a copy that the caller may keep.
     fn owned_chunks(&self, size: usize) -> Result<u64>;
-    /// The same with pages.
+    /// Adds up the first bytes of all pages.
     fn pages(&self) -> Result<u64>;
     fn touch(&self) -> Result<()>;
     /// Tells the system that all is going to be read in sequence.
@@ -117,6 +120,15 @@ impl Reads for MemoryMappedFile {
         Ok(MemoryMappedFile::chunks(self, size)
             .map(|chunk| u64::from(chunk[0]))
             .sum())
+    }
+
+    fn each_chunk(&self, size: usize, most: u64, mut see: impl FnMut(&[u8])) -> Result<u64> {
+        let mut seen = 0;
+        for chunk in MemoryMappedFile::chunks(self, size).take(most as usize) {
+            see(&chunk);
+            seen += 1;
+        }
+        Ok(seen)
     }
 
     fn owned_chunks(&self, size: usize) -> Result<u64> {
@@ -262,6 +274,21 @@ macro_rules! reads {
             fn chunks(&self, size: usize) -> Result<u64> {
                 let $map = self;
                 Ok($of[..].chunks(size).map(|chunk| u64::from(chunk[0])).sum())
+            }
+
+            fn each_chunk(
+                &self,
+                size: usize,
+                most: u64,
+                mut see: impl FnMut(&[u8]),
+            ) -> Result<u64> {
+                let $map = self;
+                let mut seen = 0;
+                for chunk in $of[..].chunks(size).take(most as usize) {
+                    see(chunk);
+                    seen += 1;
+                }
+                Ok(seen)
             }
 
             fn owned_chunks(&self, size: usize) -> Result<u64> {
