@@ -43,7 +43,7 @@ func benchmark(b *testing.B, id string) {
 		}
 		undo := func() error { return nil }
 		if r.around != nil {
-			if undo, err = r.around(b.Context()); err != nil {
+			if undo, err = r.around(); err != nil {
 				b.Log(r.name(), "skipped:", err)
 				continue
 			}

@@ -112,8 +112,8 @@ Compares mmapio with os.File and with its peers, and prints a table.
 Without flags it takes about two minutes, and some more the first time where there is
 cargo, which then builds the Rust sides. With -full it takes several times as long: it
 measures in more rounds and on larger files, all rows of the crate mmap-io's own
-benchmarks (P17), the Rust sides that need large files of their own or read cold ones
-(P5, P11, P12), all that fio does, and the curves for plots.
+benchmarks (P17), the Rust sides that take long (P5, P11, P16), all that fio does, and
+the curves for plots.
 
 The first Ctrl-C or SIGTERM ends the run: its files are removed, and what is measured
 by then is written. The second one ends it at once.
@@ -133,7 +133,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	only := flags.String("only", "", "measure these `rows` alone, as in P1,P5; "+strings.Join(identifiers(rows(false)), ", "))
 	full := flags.Bool("full", false, "measure everything, in more rounds and on larger files")
 	rounds := flags.Int("rounds", 0, fmt.Sprintf("how often every side has its turn, at most; 0 stands for %d, or %d with -full", quickRounds, fullRounds))
-	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 3 GB at a time and are removed")
+	dir := flags.String("dir", os.TempDir(), "`folder` for the test files, which take up to 2.5 GB at a time and are removed")
 	var outputs outputs
 	flags.StringVar(&outputs.json, "json", "", "write all that was measured to this `file`")
 	flags.StringVar(&outputs.html, "html", "", "measure what plots need, too, and write a page with tables and plots to this `file`")

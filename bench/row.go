@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -14,16 +13,16 @@ import (
 // A row is one workload, done by several sides that are compared with each other.
 // It is either timed or counted: it has pairs, or figures.
 type row struct {
-	id      string                                                   // as in the list of goals: P1
-	variant string                                                   // what tells rows of one id apart: "size=4KiB"
-	what    string                                                   // for people
-	bytes   int                                                      // how many one operation moves
-	ops     int                                                      // how many operations in one go, 0 for as many as there is time for
-	cpus    int                                                      // how many processors it takes, 0 for one
-	check   int                                                      // how many operations show that the sides agree, 0 for as many as their bytes suggest
-	rounds  int                                                      // how many rounds are enough, 0 for as many as all rows have
-	full    bool                                                     // it takes long: only when everything is measured, or it is asked for by name
-	around  func(ctx context.Context) (undo func() error, err error) // sets the machine up; it may be nil
+	id      string                                // as in the list of goals: P1
+	variant string                                // what tells rows of one id apart: "size=4KiB"
+	what    string                                // for people
+	bytes   int                                   // how many one operation moves
+	ops     int                                   // how many operations in one go, 0 for as many as there is time for
+	cpus    int                                   // how many processors it takes, 0 for one
+	check   int                                   // how many operations show that the sides agree, 0 for as many as their bytes suggest
+	rounds  int                                   // how many rounds are enough, 0 for as many as all rows have
+	full    bool                                  // it takes long: only when everything is measured, or it is asked for by name
+	around  func() (undo func() error, err error) // sets the machine up; it may be nil
 	sides   []side
 	pairs   []pair              // which sides are compared
 	groups  map[string][]string // names that stand for the fastest of some sides, in pairs
@@ -163,7 +162,7 @@ type figure struct {
 
 // rows returns every row, in the order of the goals; full makes the files of some longer.
 func rows(full bool) []row {
-	all := slices.Concat(readRows(), writeRows(full), openRows(), coldRows(full), viewRows(), streamRows(), flushRows(full), programRows(full), crateRows(), curveRows(), fioRows())
+	all := slices.Concat(readRows(), writeRows(), openRows(), coldRows(full), viewRows(), streamRows(), flushRows(full), programRows(full), crateRows(), curveRows(), fioRows())
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(a.order(), b.order()) })
 	return all
 }

@@ -231,7 +231,7 @@ func countRow(w *workspace, r *row, res result) result {
 // timeRow lets the sides take turns.
 func timeRow(w *workspace, r *row, res result, rounds int, slice time.Duration, p progress) (_ result, err error) {
 	if r.around != nil {
-		undo, err := r.around(w.ctx)
+		undo, err := r.around()
 		if err != nil {
 			res.Skipped = err.Error()
 			p.step(rounds)

@@ -67,7 +67,7 @@ func TestEveryRow(t *testing.T) {
 				if runtime.GOMAXPROCS(0) < r.cpus || r.around != nil || warm && strings.Contains(r.what, "cold") {
 					t.Skip(res.Skipped)
 				}
-				if _, err := exec.LookPath("cargo"); err != nil && r.id == "P17" {
+				if _, err := exec.LookPath("cargo"); err != nil && (r.id == "P17" || strings.Contains("/"+r.variant, besideRust)) {
 					t.Skip(res.Skipped)
 				}
 				t.Fatalf("skipped: %s", res.Skipped)
