@@ -59,6 +59,8 @@ func sample() report {
 					{Of: "mmapio(last)", Against: "os(last)", spread: spread{0.5, 0.4, 0.6, 0.3, 0.7}},
 				},
 			},
+			{ID: "P15", Variant: "v=2", What: "flush", Failed: "os: disk <full>"},
+			{ID: "reads", Curve: bySize, X: 65536, Failed: "os: disk <full>"},
 		},
 	}
 }
@@ -101,7 +103,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, want := range []string{
 		"A <CPU>", "load 0.50", "fio is fio-3", "go run ./bench -only P1 -html <out>", "30.0 x speed (27.0 .. 33.0)", "MISSED", "reached",
-		"skipped: no cgroup: <denied>", "P12/v=1 skipped: no cgroup: <denied>", "fio without fio-mmap: not installed",
+		"failed: os: disk <full>", "P15/v=2 failed: os: disk <full>", "skipped: no cgroup: <denied>", "P12/v=1 skipped: no cgroup: <denied>", "fio without fio-mmap: not installed",
 		"open files: heap-B/file", "+600", "Reads <by> size", "4 KiB", "P1  read | hot, against os",
 		"P16  grow, against os(last)",
 	} {
@@ -135,7 +137,9 @@ func TestMarkdown(t *testing.T) {
 		"| P13 | view | mmapio 15.0 ns |  |  | <= 20 ns: reached |  |",
 		"| P18 | open files: heap-B/file | mmapio 700 | os 100 | +600 | <= +512: MISSED |  |",
 		"- fio without fio-mmap: not installed",
-		"- goals: 2 reached, 2 missed; rows skipped: 1, failed: 0",
+		"| P15 | flush |  |  | failed |  | os: disk <full> |",
+		"- P15/v=2 failed: os: disk <full>",
+		"- goals: 2 reached, 2 missed; rows skipped: 1, failed: 2",
 	}
 	for _, line := range want {
 		if !strings.Contains(b.String(), line+"\n") {
@@ -175,6 +179,7 @@ func TestJSON(t *testing.T) {
 		}
 		Rows []struct {
 			ID, Variant, Skipped string
+			Failed               string
 			LeftOut              []struct{ Side, Reason string } `json:"left_out"`
 			X                    float64
 			Curve                *struct{ Title, Y string }
@@ -210,6 +215,9 @@ func TestJSON(t *testing.T) {
 	}
 	if l := got.Rows[5].LeftOut; len(l) != 1 || l[0].Side != "fio-mmap" {
 		t.Errorf("left out %v", l)
+	}
+	if r := got.Rows[12]; r.ID != "P15" || r.Failed != "os: disk <full>" {
+		t.Errorf("row %+v", r)
 	}
 	if r := got.Rows[7]; r.X != 4096 || r.Curve.Title != "Reads <by> size" || r.Curve.Y != string(bytesPerSecond) {
 		t.Errorf("point %+v", r)

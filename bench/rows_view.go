@@ -50,9 +50,9 @@ func viewRows() []row {
 
 const growthWhat = "1 MiB of growth, a write and a read there, up to 4 GiB"
 
-// growthRustRow is P16 with the crates instead of os.File. It is a row of its own because mmap-io
-// writes all to the disk when it closes a file, which takes longer than all else and does the other
-// sides no good.
+// growthRustRow is P16 with the crates instead of os.File. It is a row of its own because it takes
+// long: all steps up to the last ones are done before every run, and mmap-io maps the whole file
+// anew in each.
 func growthRustRow() row {
 	crate := rustGrowth(sideCrate, lastSteps)
 	crate.optional = false // the row is about it

@@ -231,9 +231,9 @@ func countRow(w *workspace, r *row, res result) result {
 // timeRow lets the sides take turns.
 func timeRow(w *workspace, r *row, res result, rounds int, slice time.Duration, p progress) (_ result, err error) {
 	if r.around != nil {
-		undo, err := r.around()
-		if err != nil {
-			res.Skipped = err.Error()
+		undo, reason := r.around()
+		if reason != nil {
+			res.Skipped = reason.Error()
 			p.step(rounds)
 			return res, nil
 		}

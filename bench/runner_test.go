@@ -14,13 +14,30 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// A row runs this program again, which is the test here.
+// Some tests and a row run this program again, which is the test here.
+const (
+	asProgram = "MMAPIO_BENCH_AS_PROGRAM" // in the environment: be the program
+	asWaiting = "MMAPIO_BENCH_AS_WAITING" // be a program that goes on after a signal
+)
+
 func TestMain(m *testing.M) {
+	switch {
+	case os.Getenv(asProgram) != "":
+		main()
+	case os.Getenv(asWaiting) != "":
+		ctx, _ := untilSignal()
+		fmt.Println("ready")
+		<-ctx.Done()
+		fmt.Println(context.Cause(ctx))
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}
 	if child, err := wroteLog(); child {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -300,13 +317,108 @@ func TestDelays(t *testing.T) {
 	}
 }
 
+// A row that fails is named with its error, whatever it had measured, and the others are run.
 func TestFailingRun(t *testing.T) {
-	failure := errors.New("broken")
-	r := row{id: "X", sides: []side{{name: "a", open: func(*workspace) (*session, error) {
-		return &session{run: func(int) (uint64, error) { return 0, failure }}, nil
-	}}}}
-	if res, err := measureOne(t, r); err == nil || res.Failed != "a: broken" {
-		t.Fatalf("got %+v, %v", res, err)
+	runs := 0
+	failing := side{name: "b", open: func(*workspace) (*session, error) {
+		return &session{run: func(n int) (uint64, error) {
+			if runs++; runs > 66 { // those that show that the sides agree, and a round
+				return 0, errors.New("no space left")
+			}
+			return uint64(n), nil
+		}}, nil
+	}}
+	rows := []row{
+		{id: "X", variant: "v", what: "x", ops: 1, sides: []side{fake("a", 1), failing}, pairs: []pair{{"a", "b", faster(1)}}},
+		{id: "Y", ops: 1, sides: []side{fake("a", 1), fake("b", 1)}, pairs: []pair{{"a", "b", nil}}},
+	}
+	w := tiny(t)
+	rep, err := measure(w, rows, 5, time.Millisecond, silence{})
+	if err != nil || len(rep.Rows) != 2 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	x, y := rep.Rows[0], rep.Rows[1]
+	if x.Failed != "b: no space left" || x.name() != "X/v" || x.What != "x" || len(x.Sides)+len(x.Comparisons) > 0 || x.Skipped != "" {
+		t.Errorf("the row that failed: %+v", x)
+	}
+	if y.Failed != "" || len(y.Comparisons) != 1 {
+		t.Errorf("the row after it: %+v", y)
+	}
+	if runs != 67 {
+		t.Errorf("%d runs", runs)
+	}
+	failed := rep.failure()
+	if !errors.Is(failed, errFailedRows) || failed.Error() != "1 of 2 rows have failed: X/v" || status(failed) != 1 {
+		t.Errorf("got %v, status %d", failed, status(failed))
+	}
+	rep.Rows = rep.Rows[1:]
+	if err := rep.failure(); err != nil {
+		t.Errorf("where no row failed: %v", err)
+	}
+}
+
+// Where a row has left the machine changed, no other row is run.
+func TestRowNotUndone(t *testing.T) {
+	r := row{id: "X", ops: 1, sides: []side{fake("a", 1)}, around: func() (func() error, error) {
+		return func() error { return errors.New("still there") }, nil
+	}}
+	rep, err := measure(tiny(t), []row{r, {id: "Y"}}, 2, time.Millisecond, silence{})
+	if !errors.Is(err, errNotUndone) || !strings.HasPrefix(err.Error(), "X: ") || len(rep.Rows) > 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {flag.ErrHelp, 0}, {fmt.Errorf("%w: x", errUsage), 2}, {errors.New("x"), 1},
+		{fmt.Errorf("%w in row X", interruption{os.Interrupt}), 130},
+		{errors.Join(fmt.Errorf("%w: x", errFailedRows), interruption{syscall.SIGTERM}), 143},
+	} {
+		if got := status(test.err); got != test.want {
+			t.Errorf("%v: got %d, want %d", test.err, got, test.want)
+		}
+	}
+}
+
+// The sides that take part in the rows of a full run. What a row does without is explained where
+// the row is.
+func TestPeersOfRows(t *testing.T) {
+	sides := make(map[string]map[string]bool) // by identifier and the first part of the variant
+	for _, r := range rows(true) {
+		variant, _, _ := strings.Cut(r.variant, "/")
+		if r.curve != nil {
+			variant = ""
+		}
+		key := strings.TrimSuffix(r.id+" "+variant, " ")
+		if sides[key] == nil {
+			sides[key] = make(map[string]bool)
+		}
+		for _, s := range r.sides {
+			name, _, _ := strings.Cut(s.name, "(")
+			sides[key][name] = true
+		}
+	}
+	for _, key := range []string{
+		"P1", "P2", "P3", "P4 size=4KiB", "P4 size=64KiB", "P5 written=4KiB", "P5 written=1MiB", "P6 op=read", "P6 op=write",
+		"P7 of=crc", "P7 of=lines", "P10", "P11 of=reads", "P13 of=view", "P13 of=chunk", "P14", "P15 written=4KiB",
+		"P15 written=1MiB", "P16 beside=rust", "reads", "writes",
+	} {
+		if !sides[key][sideCrate] || !sides[key][sideMemmap2] {
+			t.Errorf("%s lacks Rust sides: %v", key, sides[key])
+		}
+	}
+	for _, key := range []string{"P1", "P2", "P3", "P4 size=4KiB", "P6 op=read", "P7 of=crc", "P7 of=lines", "P8 to=tcp", "P8 to=file", "P10", "P11 of=reads", "reads"} {
+		if !sides[key][sideExp] {
+			t.Errorf("%s lacks %s: %v", key, sideExp, sides[key])
+		}
+	}
+	for _, key := range []string{"reads", "writes"} {
+		if !sides[key][sideAferoMem] || !sides[key][sideAferoOS] {
+			t.Errorf("%s lacks afero: %v", key, sides[key])
+		}
 	}
 }
 
@@ -392,7 +504,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	last := side{name: "a", open: func(*workspace) (*session, error) {
-		return &session{run: func(n int) (uint64, error) { cancel(); return 0, nil }}, nil
+		return &session{run: func(n int) (uint64, error) { time.Sleep(time.Millisecond); cancel(); return 0, nil }}, nil
 	}}
 	rows := []row{{id: "X", ops: 2e6, sides: []side{fake("a", 1)}}, {id: "Y", ops: 1, sides: []side{last}}, {id: "Z"}}
 	w := tiny(t)
@@ -414,8 +526,14 @@ func TestWrongUse(t *testing.T) {
 			t.Errorf("%q: got %v", args, err)
 		}
 	}
-	if err := run(t.Context(), []string{"-help"}, io.Discard, io.Discard); !errors.Is(err, flag.ErrHelp) {
+	var help bytes.Buffer
+	if err := run(t.Context(), []string{"-help"}, io.Discard, &help); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-help: got %v", err)
+	}
+	for _, want := range []string{"about two minutes", "With -full it takes", "130 or 143", "-markdown file"} {
+		if !strings.Contains(help.String(), want) {
+			t.Errorf("-help does not say %q:\n%s", want, &help)
+		}
 	}
 	if err := run(t.Context(), []string{"-dir", filepath.Join(t.TempDir(), "none")}, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("folder that is not there: got %v", err)

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,6 +146,84 @@ func TestRustFailures(t *testing.T) {
 	}
 	if err := s.close(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Error(err)
+	}
+}
+
+// A side that opens its file again reads what has become of it, and only where its workload is
+// told to.
+func TestRustReopens(t *testing.T) {
+	program := needRust(t, false)
+	path := bytesFile(t, 2*pageSize)
+	w := &workspace{ctx: t.Context()}
+	for _, crate := range []string{sideCrate, sideMemmap2} {
+		opened := 0
+		work := rustWork{
+			name: "cold", parameters: map[string]any{"n": 64, "unit": 64, "walks": 1},
+			between: func(path string) error {
+				opened++
+				return os.WriteFile(path, bytes.Repeat([]byte{byte(opened)}, 2*pageSize), 0o600)
+			},
+		}
+		s, err := work.side(crate, false, func(*workspace) (string, int64, error) { return path, 2 * pageSize, nil }).open(w)
+		if err != nil {
+			t.Fatal(crate, err)
+		}
+		for i := range 2 {
+			p := bytes.Repeat([]byte{byte(i + 1)}, 64)
+			if sum, err := s.do(1); sum != whole(mix(0, p), p) || err != nil {
+				t.Errorf("%s: %x, %v; want %x", crate, sum, err, whole(mix(0, p), p))
+			}
+		}
+		if err := s.end(); err != nil {
+			t.Error(crate, err)
+		}
+		p, err := startRust(t.Context(), program, crate, "crc", path, map[string]any{"size": 2 * pageSize})
+		if err != nil {
+			t.Fatal(crate, err)
+		}
+		if err := p.tell("shut"); err == nil || !strings.Contains(err.Error(), "open all the time") {
+			t.Errorf("%s: got %v", crate, err)
+		}
+		if err := p.close(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+			t.Error(crate, err)
+		}
+	}
+}
+
+// A Rust side ends with the comparison.
+func TestRustStopped(t *testing.T) {
+	program := needRust(t, false)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p, err := startRust(ctx, program, sideCrate, "touch", bytesFile(t, pageSize), map[string]any{"size": pageSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if line, err := p.from.ReadString('\n'); err != io.EOF {
+		t.Errorf("a process that was to end said %q, %v", line, err)
+	}
+	if err := p.close(); err == nil {
+		t.Error("it has ended by itself")
+	}
+	if _, err := p.run(1); err == nil {
+		t.Error("a run of a side that has ended: no error")
+	}
+}
+
+// A build that was stopped is not the last word.
+func TestBuildStopped(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	var b rustBuild
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{stopped, t.Context()} {
+		if _, err := b.get(ctx); err == nil {
+			t.Fatal("built without cargo")
+		}
+		if b.done != (ctx.Err() == nil) {
+			t.Errorf("done: %v, %v", b.done, ctx.Err())
+		}
 	}
 }
 

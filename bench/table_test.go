@@ -24,6 +24,7 @@ func TestTable(t *testing.T) {
 				},
 			},
 			{ID: "P3", What: "two", Skipped: "needs 2 processors, has 1"},
+			{ID: "P5", What: "write", Failed: "os: disk full"},
 			{ID: "P18", What: "open files", Excesses: []excess{
 				{Figure: "heap-B/file", Of: "mmapio", Against: "os", Values: [2]int64{700, 100}, By: 600, Limit: &limit, Reached: &no},
 				{Figure: "mappings", Of: "mmapio", Against: "xexp", Values: [2]int64{0, 1000}, By: -1000},
@@ -43,11 +44,13 @@ ROW  WORKLOAD                 SIDE              AGAINST           RATIO         
 P1   read                     mmapio   7.90 ns  os       224 ns   28.4 x speed  27.0 .. 29.0  >= 25 x speed  reached
                               mmapio   7.90 ns  xexp     0.01 ns  790 x time    700 .. 800    <= 1.7 x time  MISSED
 P3   two                      skipped
+P5   write                    failed
 P18  open files: heap-B/file  mmapio   700      os       100      +600                        <= +512        MISSED
      open files: mappings     mmapio   0        xexp     1000     -1000
 
 P3 skipped: needs 2 processors, has 1
-goals: 1 reached, 2 missed; rows skipped: 1, failed: 0
+P5 failed: os: disk full
+goals: 1 reached, 2 missed; rows skipped: 1, failed: 1
 `
 	var b strings.Builder
 	if err := writeTable(&b, rep); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -64,5 +65,27 @@ func TestFilled(t *testing.T) {
 	}
 	if len(pages) != len(first)/pageSize {
 		t.Errorf("%d different pages of %d", len(pages), len(first)/pageSize)
+	}
+}
+
+// A file that is being made when the comparison is interrupted is not there afterwards.
+func TestMadeInterrupted(t *testing.T) {
+	w := tiny(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w.ctx = ctx
+	stop := errors.New("stop")
+	_, err := w.made("a", kiB, func(f io.Writer) error {
+		if _, err := f.Write(make([]byte, 2*kiB)); err != nil {
+			t.Errorf("before: %v", err)
+		}
+		cancel(stop)
+		_, err := f.Write(make([]byte, 2*kiB))
+		return err
+	})
+	if !errors.Is(err, stop) {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(w.dir); err != nil || len(left) > 0 {
+		t.Errorf("files left: %v, %v", left, err)
 	}
 }
