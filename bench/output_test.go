@@ -103,7 +103,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, want := range []string{
 		"A <CPU>", "load 0.50", "fio is fio-3", "go run ./bench -only P1 -html <out>", "30.0 x speed (27.0 .. 33.0)", "MISSED", "reached",
-		"failed: os: disk <full>", "P15/v=2 failed: os: disk <full>", "skipped: no cgroup: <denied>", "P12/v=1 skipped: no cgroup: <denied>", "fio without fio-mmap: not installed",
+		"\nfailed: os: disk <full>", "P15/v=2 failed: os: disk <full>", "skipped: no cgroup: <denied>", "P12/v=1 skipped: no cgroup: <denied>", "fio without fio-mmap: not installed",
 		"open files: heap-B/file", "+600", "Reads <by> size", "4 KiB", "P1  read | hot, against os",
 		"P16  grow, against os(last)",
 	} {
