@@ -27,9 +27,9 @@ var errKept = errors.New("the file system keeps files in memory")
 // other processes, of threads that hold none.
 //
 // Nor do they in P12, though a process that is started there has the same limit. The kernel reads
-// 128 KiB around each page that is missing from a mapping, for 64 threads more than the limit leaves
-// room for, so that what is brought in is gone again before it is read: a turn takes minutes. So it
-// is with x/exp/mmap and mmap-go, which would slow this process down besides.
+// around each page that is missing from a mapping, for 64 threads more than there is room for, so
+// that what is brought in may be gone before it is looked at: ten rounds were not done after a
+// quarter of an hour.
 func coldRows(full bool) []row {
 	reads := row{
 		id: "P11", variant: "of=reads", what: "cold ReadAt 4 KiB, random over 256 MiB, 64 goroutines", bytes: 4 * kiB, ops: coldOps, rounds: 20,
@@ -57,7 +57,7 @@ func coldRows(full bool) []row {
 		{
 			id: "P12", what: "ReadAt 4 KiB, random over five times the memory limit, 64 goroutines", bytes: 4 * kiB, ops: 2 * coldOps,
 			around: func() (func() error, error) { return limitMemory(memoryLimit) },
-			// A plain mapping is left out: see above.
+			// A plain mapping is left out: its faults slow the whole process down.
 			sides: coldReads{size: 5 * memoryLimit}.sides()[:2],
 			pairs: []pair{{sideMmapio, sideOS, faster(0.9)}},
 		},

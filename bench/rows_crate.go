@@ -208,8 +208,8 @@ func crateRows() []row {
 
 // What tells the sides of mmapio apart where there are two of them.
 const (
-	sliceOrView = " (mmapio-slice: a slice of one View that is held; mmapio: a View and Release each time)"
-	readOrSlice = " (mmapio-slice: a copy from one View that is held)"
+	sliceOrView = " (mmapio-slice: of a held View; mmapio: View and Release each time)"
+	readOrSlice = " (mmapio-slice: copy of a held View)"
 )
 
 func sized(n int64) string { return fmt.Sprintf("size=%d", n) }
