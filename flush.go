@@ -110,7 +110,7 @@ const callsAfterFlush = 4
 // each few of them.
 func (f *File) preferCalls() {
 	m := f.mapping.Load()
-	if m == nil || !m.writable || m.private || m.sparing || m.known.pageSize > uint64(pageSize) || f.tail != nil {
+	if m == nil || !m.writable || m.private || !m.coherent || m.sparing || m.known.pageSize > uint64(pageSize) || f.tail != nil {
 		return // tmpfs has no disk, hugetlbfs no write, and behind a tail only stores are cheap
 	}
 	m.direct.Store(false) // first, or it would stay so

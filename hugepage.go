@@ -171,6 +171,7 @@ func (f *File) pageSizeOf(file *os.File) int64 { return max(f.hugePage(file), in
 // relyOn tells the mapping what its file system is like.
 func (m *mapping) relyOn(t trust) {
 	m.onlyOwn, m.hidden, m.sparing = !t.mincore, t.hidden, t.sparing
+	m.coherent = t.mappings
 	if t.hugePage > 0 {
 		m.known.pageSize = uint64(t.hugePage)
 	}

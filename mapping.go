@@ -31,11 +31,12 @@ type mapping struct {
 	version atomic.Uint32 // changed whenever somebody cuts the file
 	byCall  atomic.Int32  // so many writes are to be system calls yet: see preferCalls
 
-	slot    *atomic.Pointer[mapping] // where the mapping is in use
-	entry   *entry                   // its place in the registry
-	onlyOwn bool                     // mincore says nothing about this file
-	hidden  bool                     // because this process neither owns nor may write it
-	sparing bool                     // what was read need not be in memory: see trust
+	slot     *atomic.Pointer[mapping] // where the mapping is in use
+	entry    *entry                   // its place in the registry
+	onlyOwn  bool                     // mincore says nothing about this file
+	hidden   bool                     // because this process neither owns nor may write it
+	sparing  bool                     // what was read need not be in memory: see trust
+	coherent bool                     // system calls see what was stored, and mappings what was written
 }
 
 // access says what the memory of a mapping is for.

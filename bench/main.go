@@ -110,7 +110,7 @@ const usage = `Usage: go run ./bench [flags]
 Compares mmapio with os.File and with its peers, and prints a table.
 
 Without flags it takes about two minutes, and some more the first time where there is
-cargo, which then builds the Rust sides. With -full it takes several times as long: it
+cargo, which then builds the Rust sides. With -full it takes six to eight minutes: it
 measures in more rounds and on larger files, all rows of the crate mmap-io's own
 benchmarks (P17), the Rust sides that take long (P5, P11, P16), all that fio does, and
 the curves for plots.

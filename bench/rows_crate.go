@@ -29,7 +29,8 @@ import (
 // meanwhile. It is the side mmapio there, compared without a goal. So it is with owned_chunks:
 // the crate's chunks are freed at once, and its allocator hands the same memory out again, as a
 // buffer that is used again does in Go (mmapio-reused, which has the goal); bytes.Clone (mmapio)
-// is new memory each time, and work for the garbage collector.
+// is new memory each time, and work for the garbage collector. Advice of the crate is for memory,
+// as that of a View is; a File tells the descriptor too, which its system calls read through.
 //
 // ReadAt and the crate's read_into are the calls that users make for a copy, so the goal is for
 // ReadAt. It guards the copy against other processes that cut the file, and against Close, while
@@ -162,7 +163,7 @@ func crateRows() []row {
 		})
 	}
 	add(crateRow{
-		group: "advise", variant: "call=sequential_willneed", what: "Advise sequential for 4 MiB",
+		group: "advise", variant: "call=sequential_willneed", what: "Advise sequential for 4 MiB (mmapio-view: its memory; mmapio: the descriptor too)",
 		work: adviseWork(4 * miB),
 	})
 	add(crateRow{
@@ -349,9 +350,14 @@ func onWarm(flag int, open func(f *mmapio.File, size int64) func(n int) (uint64,
 	}
 }
 
-// onHeld returns the opening of a side of mmapio that has a View of all of a file that is
-// there, warmed up, and the bytes of the file from that View.
+// onHeld is onView for sides that use the bytes alone.
 func onHeld(flag int, open func(b []byte) func(n int) (uint64, error)) func(path string, size int64) (*session, error) {
+	return onView(flag, func(v *mmapio.View) func(n int) (uint64, error) { return open(v.Bytes()) })
+}
+
+// onView returns the opening of a side of mmapio that has a View of all of a file that is
+// there, warmed up.
+func onView(flag int, open func(v *mmapio.View) func(n int) (uint64, error)) func(path string, size int64) (*session, error) {
 	return func(path string, size int64) (*session, error) {
 		f, err := mmapio.OpenFile(path, flag, 0)
 		if err != nil {
@@ -368,7 +374,7 @@ func onHeld(flag int, open func(b []byte) func(n int) (uint64, error)) func(path
 		if err := touch(memory(v.Bytes()), size); err != nil {
 			return nil, errors.Join(err, shut())
 		}
-		return &session{run: open(v.Bytes()), close: shut}, nil
+		return &session{run: open(v), close: shut}, nil
 	}
 }
 
@@ -750,6 +756,8 @@ func countWork(threads, times int) crateWork {
 }
 
 // adviseWork is telling the system again how a file is going to be read.
+//
+//go:noinline
 func adviseWork(size int64) crateWork {
 	return crateWork{
 		size: size, rust: rustWork{name: "advise"},
@@ -763,6 +771,16 @@ func adviseWork(size int64) crateWork {
 				return 0, nil
 			}
 		}),
+		other: otherSide{name: sideView, like: true, open: onView(os.O_RDWR, func(v *mmapio.View) func(n int) (uint64, error) {
+			return func(n int) (uint64, error) {
+				for range n {
+					if err := v.Advise(0, int64(v.Len()), mmapio.AdviceSequential); err != nil {
+						return 0, err
+					}
+				}
+				return 0, nil
+			}
+		})},
 	}
 }
 

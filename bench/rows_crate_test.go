@@ -7,8 +7,8 @@ import (
 )
 
 // The side that has the goal beside the crate is the one that does what the crate does: slices
-// of a View that is held for as_slice, memory that is used again for owned chunks, and calls of
-// File for all else. What else mmapio does in a row is compared, without a goal.
+// of a View that is held for as_slice, memory that is used again for owned chunks, a View for
+// advice, and calls of File for all else. What else mmapio does in a row is compared, without a goal.
 func TestLikeWithLike(t *testing.T) {
 	like := func(name string) (side, other string) {
 		switch {
@@ -16,6 +16,8 @@ func TestLikeWithLike(t *testing.T) {
 			return sideSlice, sideMmapio
 		case strings.Contains(name, "owned_chunks"):
 			return sideReused, sideMmapio
+		case strings.Contains(name, "bench=advise"):
+			return sideView, sideMmapio
 		case strings.Contains(name, "read_into"):
 			return sideMmapio, sideSlice
 		}
@@ -42,7 +44,7 @@ func TestLikeWithLike(t *testing.T) {
 	}
 	// 3 as_slice_ro, 3 of sequential_read, 4 of random_read, 1 of rw_views; 2 of owned_chunks; and
 	// as many of read_into as of as_slice.
-	if seen["mmapio-slice mmapio"] != 11 || seen["mmapio-reused mmapio"] != 2 || seen["mmapio mmapio-slice"] != 11 {
+	if seen["mmapio-slice mmapio"] != 11 || seen["mmapio-reused mmapio"] != 2 || seen["mmapio mmapio-slice"] != 11 || seen["mmapio-view mmapio"] != 1 {
 		t.Errorf("rows by sides: %v", seen)
 	}
 }
