@@ -45,12 +45,13 @@ func mapAligned(fd uintptr, off int64, length uintptr, access access) (unsafe.Po
 		return unix.MmapPtr(int(fd), off, nil, length, prot, flags)
 	}
 	// Some file systems see to it themselves: see thp_get_unmapped_area in mm/huge_memory.c.
-	first, err := unix.MmapPtr(int(fd), off, nil, length, prot, flags)
-	if err != nil || (uintptr(off)-uintptr(first))&(hugeAlign-1) == 0 {
-		return first, err
-	}
-	if err := unix.MunmapPtr(first, length); err != nil {
-		return nil, err
+	if address, err := unix.MmapPtr(int(fd), off, nil, length, prot, flags); err == nil {
+		if (uintptr(off)-uintptr(address))&(hugeAlign-1) == 0 {
+			return address, nil
+		}
+		if err := unix.MunmapPtr(address, length); err != nil {
+			return nil, err
+		}
 	}
 	reserved := length + hugeAlign
 	if reserved < length {
