@@ -84,8 +84,12 @@ func bytesAt(address, length uintptr) []byte {
 	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&address))), length)
 }
 
-// statSize is sizeOf by Stat.
+// statSize is sizeOf by Stat. Of a closed file it says so: on Windows Stat has other words for
+// that.
 func statSize(file *os.File) (size int64, regular bool, err error) {
+	if err := control(file, func(uintptr) {}); err != nil {
+		return 0, false, err
+	}
 	info, err := file.Stat()
 	if err != nil {
 		return 0, false, err
