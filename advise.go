@@ -315,7 +315,8 @@ func (m *mapping) advise(s span, advice Advice) error {
 // Advise tells the system how the n bytes that are off bytes behind the start of the View
 // are going to be used, as [File.Advise] does; the range must be inside the View. The
 // advice stays with the memory, which others may have Views of, until it is unmapped.
-// Where the View is the File's own mapping, that is until the File is mapped anew.
+// Where the View is the File's own mapping, that is until the File is mapped anew. After an
+// error, a part may have been advised.
 func (v *View) Advise(off, n int64, advice Advice) error {
 	s, err := v.toControl("advise", off, n)
 	if err != nil || s.empty() {

@@ -78,7 +78,10 @@ func (m *mapping) sawRead(off int64, n int) {
 	switch {
 	case !m.sparing:
 		m.known.learn(uint64(off), uint64(n))
-		if from, first := m.known.ask(uint64(off)); first && !m.onlyOwn && m.hasOthers(uint64(off), uint64(n)) {
+		if m.onlyOwn {
+			break
+		}
+		if from, first := m.known.ask(uint64(off), func() bool { return m.hasOthers(uint64(off), uint64(n)) }); first {
 			m.askKernel(from, min(from+neighbourhood, uint64(m.extent.Load())))
 		}
 	case !m.onlyOwn:
@@ -92,12 +95,15 @@ func (m *mapping) sawRead(off int64, n int) {
 const vicinity = 32 << 10
 
 // hasOthers reports whether pages around the n bytes at off, which have just been read, are in
-// memory too: then it pays to ask about the neighbourhood. Beside a long read it costs little.
+// memory too: then it pays to ask about the neighbourhood. After a long read it does anyway.
 func (m *mapping) hasOthers(off, n uint64) (found bool) {
+	if n > vicinity {
+		return true
+	}
 	from := (off - min(off, vicinity)) &^ uint64(pageSize-1)
 	to := min(off+n+vicinity, uint64(m.extent.Load()))
-	if n > vicinity || to <= from {
-		return n > vicinity
+	if to <= from {
+		return false
 	}
 	sys.resident(m.address()+uintptr(from), uintptr(to-from), func(at, length uintptr) {
 		at += uintptr(from)
@@ -131,6 +137,7 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 	f.grow(g, end)
 	f.lookForCut(file, g, end)
 	g.known.learn(uint64(off), uint64(n))
+	f.wroteByCall(g.mapping)
 }
 
 // lookForCut asks for the size of the file after a call of the true path, unless the

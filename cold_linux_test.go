@@ -330,21 +330,42 @@ func init() {
 	}
 }
 
-// The first read of a part of a file asks about all of it only where there is more than what
+// The first reads of a part of a file ask about all of it only where there is more than what
 // was read: to ask about pages that are not in memory takes as long as reading one.
 func TestColdReadsAskLittle(t *testing.T) {
-	const size = 64 << 20
-	for _, warm := range []bool{false, true} {
-		t.Run(fmt.Sprintf("warm=%t", warm), func(t *testing.T) {
+	const size, part = 64 << 20, mmapio.Neighbourhood
+	for _, c := range []struct {
+		what  string
+		from  int64 // what of each part is in memory, in KiB, up to its end
+		known bool
+		asked int // about each part: around a read, or about all of it
+	}{
+		{"all is in memory", 0, true, 2},
+		{"all but the first read is", 512, true, 3},
+		{"nothing is", part >> 10, false, 2},
+	} {
+		t.Run(c.what, func(t *testing.T) {
 			name, _ := coldFile(t, size)
 			f := openFor(t, name, os.O_RDONLY, mmapio.WithMapping(mmapio.MapAlways))
 			if !mmapio.MapNow(f) {
 				t.Fatal("not mapped")
 			}
-			if warm {
-				if _, err := os.ReadFile(name); err != nil {
+			file, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			b := make([]byte, part)
+			for off := int64(0); off < size; off += part {
+				if _, err := file.ReadAt(b[c.from<<10:], off+c.from<<10); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if err := unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_RANDOM); err != nil { // nothing is read ahead
+				t.Fatal(err)
+			}
+			if n, want := inMemory(t, name), size-(size/part)*(c.from<<10); n > want+size/64 || n < want-size/64 {
+				t.Skipf("%d bytes are in memory, not %d", n, want)
 			}
 			asked := 0
 			defer mmapio.Intercept(func(called string) error {
@@ -353,23 +374,18 @@ func TestColdReadsAskLittle(t *testing.T) {
 				}
 				return nil
 			})()
-			b := make([]byte, 64)
-			parts := 0
-			for off := int64(1 << 20); off < size; off += mmapio.Neighbourhood {
-				if _, err := f.ReadAt(b, off); err != nil {
-					t.Fatal(err)
+			for off := int64(0); off < size; off += part {
+				for _, at := range []int64{100 << 10, 1000 << 10, 1500 << 10} {
+					if _, err := f.ReadAt(b[:64], off+at); err != nil {
+						t.Fatal(err)
+					}
 				}
-				if got := mmapio.IsKnown(f, off-mmapio.Neighbourhood/4, 1); got != warm {
-					t.Errorf("at %d: that its neighbours are in memory is known: %t", off, got)
+				if got := mmapio.IsKnown(f, off+1800<<10, 1); got != c.known {
+					t.Errorf("at %d: that what was not read is in memory is known: %t", off, got)
 				}
-				parts++
 			}
-			want := parts
-			if warm {
-				want *= 2
-			}
-			if asked != want {
-				t.Errorf("asked %d times about %d parts, want %d", asked, parts, want)
+			if want := c.asked * size / part; asked != want {
+				t.Errorf("asked %d times, want %d", asked, want)
 			}
 		})
 	}

@@ -118,7 +118,7 @@
 // [File.TrailingZeros] finds out. Stores to a mapping can make the kernel write out more
 // than a page: ext4 and XFS of recent kernels write out the large folio that the page is
 // in, 1 MiB for example. Where few bytes are written between flushes, system calls are
-// cheaper, and so the first four writes after a flush are system calls, and under [Always] all
+// cheaper, and so the first few writes after a flush are system calls, and under [Always] all
 // of them. Stores to the bytes of a View are stores.
 //
 // When a process is killed, what its calls had written when they returned is in the file,

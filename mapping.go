@@ -77,7 +77,7 @@ func (m *mapping) holds(off int64, n int) bool {
 // The Go scheduler cannot interrupt a copy, so that everything that stops the world, such as
 // the garbage collector, waits for its end. Long ones are therefore made in pieces.
 //
-// On amd64 a copy of 1 MiB or more writes past the caches of the processor, see
+// On most processors of type amd64 a copy of 1 MiB or more writes past the caches, see
 // runtime/memmove_amd64.s. That is 1.5 to 2.5 times as fast where the bytes would not stay in
 // the caches anyhow, and half as fast where they do.
 const (
@@ -89,7 +89,7 @@ const (
 
 // pieceOf returns how much is copied at once of a copy of n bytes.
 func pieceOf(n int) int {
-	if n < streamedFrom {
+	if runtime.GOARCH != "amd64" || n < streamedFrom {
 		return cachedCopy
 	}
 	return streamedCopy
@@ -97,7 +97,7 @@ func pieceOf(n int) int {
 
 // storesOf returns how much is copied at once of a store of n bytes.
 func (m *mapping) storesOf(n int) int {
-	if n >= streamedCopy && m.extent.Load() >= streamedStore {
+	if runtime.GOARCH == "amd64" && n >= streamedCopy && m.extent.Load() >= streamedStore {
 		return streamedCopy
 	}
 	return pieceOf(n)

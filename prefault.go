@@ -54,10 +54,7 @@ func (f *File) Prefault(off, n int64) error {
 }
 
 func (f *File) prefault(file *os.File, s span) error {
-	m, err := f.mapping.Load(), error(nil)
-	if m == nil || s.to > m.extent.Load() || !m.pin() {
-		m, err = f.toControl(file, s.to)
-	}
+	m, err := f.toControl(file, s.to)
 	if err == nil && m != nil {
 		defer m.unpin()
 		return f.bringAllIn(file, m, m.existing(s))
@@ -87,9 +84,7 @@ func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 	for !s.empty() {
 		next := min((s.from+neighbourhood)&^(neighbourhood-1), s.to)
 		if !f.wantsHuge() && m.touch(s.from, next) {
-			if s.from = next; !s.empty() {
-				checkPressure() // whether what is known of the rest still holds
-			}
+			s.from = next
 			continue
 		}
 		if err := excuseFaults(func() error { return f.bringPieceIn(file, m, s.from, next) }); err != nil {
@@ -106,11 +101,11 @@ func (f *File) bringAllIn(file *os.File, m *mapping, s span) error {
 
 // touch maps the bytes from at to end of a pinned mapping, at most a neighbourhood, by
 // looking at each page, if all of them are in memory: that is far cheaper than populate where
-// they are mapped already. It reports whether it did. The system is not asked about what is
-// known to be in memory.
+// they are mapped already. It reports whether it did. What is known is not relied upon: who asks
+// for this may have reason to think that it is wrong.
 func (m *mapping) touch(at, end int64) bool {
 	at &^= int64(pageSize - 1)
-	if !(seesFaults && m.known.has(uint64(at), uint64(end-at))) && !m.inMemory(at, end) {
+	if !m.inMemory(at, end) {
 		return false
 	}
 	if guard("prefault", func() error {

@@ -10,6 +10,7 @@ import "sync/atomic"
 type residency struct {
 	granules []atomic.Uint32 // a bit a granule
 	asked    []atomic.Uint32 // a bit a neighbourhood: the kernel was asked about it
+	tried    []atomic.Uint32 // the same: whether it pays to ask was found out once, and it did not
 	pageSize uint64
 }
 
@@ -25,6 +26,7 @@ func newResidency(length int64, pageSize int) residency {
 	return residency{
 		granules: make([]atomic.Uint32, (granules+31)/32),
 		asked:    make([]atomic.Uint32, (neighbourhoods+31)/32),
+		tried:    make([]atomic.Uint32, (neighbourhoods+31)/32),
 		pageSize: uint64(pageSize),
 	}
 }
@@ -116,15 +118,21 @@ func (r *residency) forgetRange(off, n uint64) {
 	}
 }
 
-// ask returns the neighbourhood of off the first time somebody wants to ask the
-// kernel about it.
-func (r *residency) ask(off uint64) (from uint64, first bool) {
+// ask returns the neighbourhood of off if it pays to ask the kernel about it: it does once, and
+// pays is asked for that twice.
+func (r *residency) ask(off uint64, pays func() bool) (from uint64, first bool) {
 	index := off >> neighbourhoodShift
 	word, bit := &r.asked[index/32], uint32(1)<<(index%32)
-	if word.Load()&bit != 0 || word.Or(bit)&bit != 0 {
+	if word.Load()&bit != 0 {
 		return 0, false
 	}
-	return index << neighbourhoodShift, true
+	if !pays() {
+		if r.tried[index/32].Or(bit)&bit != 0 {
+			word.Or(bit)
+		}
+		return 0, false
+	}
+	return index << neighbourhoodShift, word.Or(bit)&bit == 0
 }
 
 // inherit takes over what another residency of the same file has learned.

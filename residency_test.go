@@ -10,14 +10,18 @@ import (
 type model struct {
 	known []bool
 	asked []bool
+	tries []int // of asking, that did not pay
 	page  int64
 }
+
+func always() bool { return true }
 
 func newModel(length int64, page int) *model {
 	granules := (length + 4095) / 4096
 	return &model{
 		known: make([]bool, (granules+31)/32*32), // whole words: a page may end behind the mapping
 		asked: make([]bool, (length+neighbourhood-1)/neighbourhood),
+		tries: make([]int, (length+neighbourhood-1)/neighbourhood),
 		page:  int64(page),
 	}
 }
@@ -50,9 +54,14 @@ func (m *model) forgetFrom(off int64) {
 	}
 }
 
-func (m *model) ask(off int64) (int64, bool) {
+func (m *model) ask(off int64, pays bool) (int64, bool) {
 	index := off / neighbourhood
 	if m.asked[index] {
+		return 0, false
+	}
+	if !pays {
+		m.tries[index]++
+		m.asked[index] = m.tries[index] == 2
 		return 0, false
 	}
 	m.asked[index] = true
@@ -91,9 +100,10 @@ func againstModel(t *testing.T, page int, random *rand.Rand) {
 			r.forgetFrom(uint64(off))
 			m.forgetFrom(off)
 		case 3:
-			history = append(history, fmt.Sprint("ask ", off))
-			from, first := r.ask(uint64(off))
-			wantFrom, want := m.ask(off)
+			pays := random.IntN(3) == 0
+			history = append(history, fmt.Sprint("ask ", off, pays))
+			from, first := r.ask(uint64(off), func() bool { return pays })
+			wantFrom, want := m.ask(off, pays)
 			if int64(from) != wantFrom || first != want {
 				t.Fatalf("length %d: ask(%d) = %d, %v, want %d, %v, after %v", length, off, from, first, wantFrom, want, history)
 			}
@@ -127,14 +137,14 @@ func TestResidencyInheritsIntoShorter(t *testing.T) {
 	old := newResidency(40*neighbourhood, 4096)
 	old.learn(0, 40*neighbourhood)
 	for off := uint64(0); off < 40*neighbourhood; off += neighbourhood {
-		old.ask(off)
+		old.ask(off, always)
 	}
 	next := newResidency(8192, 4096)
 	next.inherit(&old)
 	if !next.has(0, 8192) {
 		t.Error("what was known is lost")
 	}
-	if _, first := next.ask(0); first {
+	if _, first := next.ask(0, always); first {
 		t.Error("asks again")
 	}
 }
@@ -154,7 +164,7 @@ func TestResidencyRaces(t *testing.T) {
 				if !r.has(at, 4096) {
 					t.Error("learned but not known")
 				}
-				r.ask(at)
+				r.ask(at, always)
 			}
 			done <- true
 		}()

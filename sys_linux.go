@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -540,10 +541,18 @@ func sumHuge(address, length uintptr) (sum int64, err error) {
 	return min(sum, int64(length)), nil
 }
 
+// statxRefused: the process cannot call statx. On old Android it must not try: that ends it.
+var statxRefused atomic.Bool
+
+func init() { statxRefused.Store(runtime.GOOS == "android") }
+
 // sizeOf returns the size of the file, and whether it is a regular one. Unlike fstat it does not
 // ask for times: after somebody has, the next write makes the inode dirty once more, which the
 // flush after it then waits for. See Documentation/filesystems/multigrain-ts.rst.
 func sizeOf(file *os.File) (size int64, regular bool, err error) {
+	if statxRefused.Load() {
+		return statSize(file)
+	}
 	controlErr := control(file, func(fd uintptr) {
 		var stat unix.Statx_t
 		err = ignoringEINTR(func() error {
@@ -555,6 +564,7 @@ func sizeOf(file *os.File) (size int64, regular bool, err error) {
 		return 0, false, controlErr
 	}
 	if err != nil { // before Linux 4.11, and where the process may not ask in this way
+		statxRefused.Store(err == unix.ENOSYS || err == unix.EPERM)
 		return statSize(file)
 	}
 	return size, regular, nil

@@ -112,7 +112,6 @@ func (f *File) writeThrough(file *os.File, b []byte) (int, error) {
 	}
 	if g.mapping != nil {
 		f.sawWrite(file, g, start, n)
-		f.wroteByCall(g.mapping)
 	} else if strokes > 0 && n > 0 {
 		f.missedByWrite(file, strokes)
 	}
@@ -187,9 +186,6 @@ func (f *File) writeAtThrough(file *os.File, b []byte, off int64) (int, error) {
 		}
 	}
 	f.sawWrite(file, g, off, n)
-	if g.mapping != nil {
-		f.wroteByCall(g.mapping)
-	}
 	return n, err
 }
 
