@@ -140,7 +140,7 @@ func (r randomReads) sides() []side {
 			})
 		})},
 		{name: sideAferoMem, open: onFile("read", r.size, func(path string, size int64) (*session, error) {
-			_, f, err := inMemory(path)
+			f, err := inMemory(path)
 			if err != nil {
 				return nil, err
 			}
@@ -158,26 +158,25 @@ func (r randomReads) rust(crate string) side {
 	return rustReading(crate, "read", r.size, rustReads(r.n, min(r.n, pageSize), max(r.walks, 1), max(r.goroutines, 1), "ro"))
 }
 
-// inMemory returns an afero.MemMapFs, and an open file in it that has the name and the content
-// of the one at path.
-func inMemory(path string) (files afero.Fs, f afero.File, err error) {
+// inMemory returns an open file of an afero.MemMapFs with the content of the one at path.
+func inMemory(path string) (afero.File, error) {
 	content, err := os.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer content.Close()
-	files = afero.NewMemMapFs()
-	if f, err = files.Create(path); err != nil {
-		return nil, nil, err
+	f, err := afero.NewMemMapFs().Create(path)
+	if err != nil {
+		return nil, err
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{content}, make([]byte, miB))
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.Close())
 	}
-	return files, f, nil
+	return f, nil
 }
 
 // session warms file up and returns the session of a side that reads by loop.
@@ -396,7 +395,7 @@ func sequentialReads(size int64, n int) []side {
 		})},
 		sequentialAfero(sideAferoOS, size, n, afero.NewOsFs().Open),
 		sequentialAfero(sideAferoMem, size, n, func(path string) (afero.File, error) {
-			_, f, err := inMemory(path)
+			f, err := inMemory(path)
 			return f, err
 		}),
 		rustSequentialReads(sideCrate, size, n),
