@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"time"
@@ -277,12 +278,14 @@ func timeRow(w *workspace, r *row, res result, rounds int, slice time.Duration, 
 
 	each := make(map[string][]float64) // by side, by round
 	delays := make(map[string][]float64)
-	for round := range rounds {
-		for turn := range open {
+	order := rand.New(rand.NewPCG(seed, 0))
+	for range rounds {
+		// In any order: who always comes after another process, or after one that leaves the
+		// caches to it in some state, would be measured with that.
+		for _, i := range order.Perm(len(open)) {
 			if err := context.Cause(w.ctx); err != nil {
 				return res, err
 			}
-			i := (round + turn) % len(open)
 			s := open[i]
 			took, err := timed(s.session, runs[i])
 			if err != nil {
