@@ -69,6 +69,12 @@ func TestWritesAfterFlush(t *testing.T) {
 	if !mmapio.SupportsMapping {
 		t.Skip("nothing is mapped on this system")
 	}
+	defer mmapio.Intercept(func(call string) error {
+		if call == "majorFaults" {
+			return errors.ErrUnsupported // what is known stays known, however short memory is
+		}
+		return nil
+	})()
 	for _, flush := range []struct {
 		name string
 		do   func(f *mmapio.File) error

@@ -118,8 +118,8 @@ func (r *residency) forgetRange(off, n uint64) {
 	}
 }
 
-// ask returns the neighbourhood of off if it pays to ask the kernel about it: it does once, and
-// pays is asked for that twice.
+// ask returns the neighbourhood of off if it pays to ask the kernel about it, which is done once.
+// Pays finds that out; after it has said no twice it is not called again.
 func (r *residency) ask(off uint64, pays func() bool) (from uint64, first bool) {
 	index := off >> neighbourhoodShift
 	word, bit := &r.asked[index/32], uint32(1)<<(index%32)
@@ -142,5 +142,6 @@ func (r *residency) inherit(old *residency) {
 	}
 	for i := range min(len(r.asked), len(old.asked)) {
 		r.asked[i].Store(old.asked[i].Load())
+		r.tried[i].Store(old.tried[i].Load())
 	}
 }

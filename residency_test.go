@@ -114,6 +114,7 @@ func againstModel(t *testing.T, page int, random *rand.Rand) {
 			next.inherit(&r)
 			copy(nextModel.known, m.known)
 			copy(nextModel.asked, m.asked)
+			copy(nextModel.tries, m.tries)
 			r, m, length = next, nextModel, longer
 		case 5, 6, 7, 8:
 			history = append(history, fmt.Sprint("learn ", off, n))

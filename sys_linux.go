@@ -564,8 +564,12 @@ func sizeOf(file *os.File) (size int64, regular bool, err error) {
 		return 0, false, controlErr
 	}
 	if err != nil { // before Linux 4.11, and where the process may not ask in this way
-		statxRefused.Store(err == unix.ENOSYS || err == unix.EPERM)
-		return statSize(file)
+		refused := err == unix.ENOSYS || err == unix.EPERM
+		size, regular, err = statSize(file)
+		if refused && err == nil {
+			statxRefused.Store(true)
+		}
+		return size, regular, err
 	}
 	return size, regular, nil
 }

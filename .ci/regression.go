@@ -608,9 +608,13 @@ func compare(programs [2]string) error {
 			return err
 		}
 		slow = slices.DeleteFunc(slow, func(i int) bool {
-			again := results[i].median < allowed
-			fmt.Printf("repeated, %d: %-25s %.2f x (%.2f to %.2f)\n", repeat+1, rows[i].name, results[i].median, results[i].low, results[i].high)
-			return !again
+			result, ok := results[i]
+			if !ok {
+				fmt.Printf("repeated, %d: %-25s skipped: it cannot be measured now\n", repeat+1, rows[i].name)
+				return true
+			}
+			fmt.Printf("repeated, %d: %-25s %.2f x (%.2f to %.2f)\n", repeat+1, rows[i].name, result.median, result.low, result.high)
+			return result.median >= allowed
 		})
 	}
 	if len(slow) != 0 {

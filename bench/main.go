@@ -77,24 +77,24 @@ func (i interruption) Error() string { return fmt.Sprintf("interrupted by the si
 
 // status is what a shell makes of a program that the signal ends.
 func (i interruption) status() int {
-	if i.signal == syscall.SIGTERM {
-		return 143
+	if number, ok := i.signal.(syscall.Signal); ok {
+		return 128 + int(number)
 	}
 	return 130
 }
 
 // untilSignal returns a context that ends with an interruption at the first signal that is to
-// end the program. The second one ends it at once, as if nobody caught it.
+// end the program. The second one ends it at once.
 func untilSignal() (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the last one is a terminal that is closed
 	go func() {
-		select {
-		case s := <-signals:
-			signal.Stop(signals)
+		for s := range signals {
+			if ctx.Err() != nil {
+				os.Exit(interruption{s}.status())
+			}
 			cancel(interruption{s})
-		case <-ctx.Done():
 		}
 	}()
 	return ctx, func() {
@@ -112,14 +112,15 @@ Compares mmapio with os.File and with its peers, and prints a table.
 Without flags it takes about two minutes, and some more the first time where there is
 cargo, which then builds the Rust sides. With -full it takes six to eight minutes: it
 measures in more rounds and on larger files, all rows of the crate mmap-io's own
-benchmarks (P17), the Rust sides that take long (P5, P11, P16), all that fio does, and
+benchmarks (P17), the Rust sides that take long (of P5, P11 and P16), all that fio does, and
 the curves for plots.
 
-The first Ctrl-C or SIGTERM ends the run: its files are removed, and what is measured
-by then is written. The second one ends it at once.
+The first Ctrl-C, SIGTERM or SIGHUP ends the run, after the turn of the side that is
+measured: its files are removed, and what is measured by then is written. The second one
+ends it at once.
 
 The status is 0 if all rows were measured or skipped, 1 if some have failed, 2 if the
-flags are wrong, and 130 or 143 after Ctrl-C or SIGTERM.
+flags are wrong, and 130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
 
 `
 

@@ -26,11 +26,13 @@ import (
 // are not used once the mapping is gone. What equals it in Go is a View of the whole file that
 // is held, and plain slices of its Bytes: the side mmapio-slice, which has the goal in these
 // rows. A View of each piece, and its Release, is more than that: no Close takes the bytes away
-// meanwhile. It is the side mmapio there, compared without a goal. So it is with owned_chunks:
-// the crate's chunks are freed at once, and its allocator hands the same memory out again, as a
-// buffer that is used again does in Go (mmapio-reused, which has the goal); bytes.Clone (mmapio)
-// is new memory each time, and work for the garbage collector. Advice of the crate is for memory,
-// as that of a View is; a File tells the descriptor too, which its system calls read through.
+// meanwhile. It is the side mmapio there, compared without a goal. Advice of the crate is for
+// memory, as that of a View is (mmapio-view); a File tells the descriptor too, which its system
+// calls read through.
+//
+// The chunks of owned_chunks may be kept, so the goal is for bytes.Clone, which makes new memory
+// each time, and work for the garbage collector. The crate's are freed at once, and its allocator
+// hands the same memory out again: mmapio-reused does so, and is compared without a goal.
 //
 // ReadAt and the crate's read_into are the calls that users make for a copy, so the goal is for
 // ReadAt. It guards the copy against other processes that cut the file, and against Close, while
@@ -673,7 +675,7 @@ func chunkWork(size int64, n int, kind string, write bool) crateWork {
 		}),
 	}
 	if kind == "owned" {
-		work.other = otherSide{name: sideReused, like: true, open: onWarm(flag, func(f *mmapio.File, _ int64) func(n int) (uint64, error) {
+		work.other = otherSide{name: sideReused, open: onWarm(flag, func(f *mmapio.File, _ int64) func(n int) (uint64, error) {
 			chunks, buf := f.Chunks(n), []byte(nil)
 			return func(ops int) (sum uint64, err error) {
 				for range ops {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -135,7 +136,11 @@ func measure(w *workspace, rows []row, rounds int, slice time.Duration, p progre
 		res.Took = duration(time.Since(start).Round(time.Millisecond))
 		// Whatever the row made of it: an interruption ends its sides as well.
 		if ended := context.Cause(w.ctx); ended != nil {
-			return rep, fmt.Errorf("%w in row %s, after %d of %d rows", ended, r.name(), i, len(rows))
+			ended = fmt.Errorf("%w in row %s, after %d of %d rows", ended, r.name(), i, len(rows))
+			if errors.Is(err, errNotUndone) {
+				ended = errors.Join(ended, err)
+			}
+			return rep, ended
 		}
 		// The next row would find what is left.
 		if left := w.clear(); left != nil || errors.Is(err, errNotUndone) {
@@ -278,11 +283,16 @@ func timeRow(w *workspace, r *row, res result, rounds int, slice time.Duration, 
 
 	each := make(map[string][]float64) // by side, by round
 	delays := make(map[string][]float64)
-	order := rand.New(rand.NewPCG(seed, 0))
-	for range rounds {
-		// In any order: who always comes after another process, or after one that leaves the
-		// caches to it in some state, would be measured with that.
-		for _, i := range order.Perm(len(open)) {
+	var order []int
+	for round := range rounds {
+		// In any order, and then the other way round: who always comes after another process, or
+		// after one that leaves the caches to it in some state, would be measured with that.
+		if round%2 == 0 {
+			order = rand.Perm(len(open))
+		} else {
+			slices.Reverse(order)
+		}
+		for _, i := range order {
 			if err := context.Cause(w.ctx); err != nil {
 				return res, err
 			}
