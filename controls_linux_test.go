@@ -246,6 +246,30 @@ func writeAndEvict(t testing.TB, file *os.File) {
 	}
 }
 
+// overlay mounts an overlay, whose layers "lower" and "upper" have those files, and returns the
+// folder where it is, which is beside that of the layers.
+func overlay(t *testing.T, files map[string][]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, sub := range []string{"lower", "upper", "work", "all"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := filepath.Join(dir, "all")
+	data := fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir)
+	if err := unix.Mount("overlay", all, "overlay", 0, data); err != nil {
+		t.Skipf("cannot mount an overlay: %v", err)
+	}
+	t.Cleanup(func() { unmount(t, all) })
+	return all
+}
+
 func evictName(t testing.TB, name string) {
 	t.Helper()
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
@@ -1027,24 +1051,8 @@ func TestResidentForRoot(t *testing.T) {
 // it may be that of the lower layer, which reads no longer come from once somebody has written
 // to it: that is unknown, not hidden.
 func TestResidentOnOverlay(t *testing.T) {
-	dir := t.TempDir()
-	for _, sub := range []string{"lower", "upper", "work", "all"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
 	const size = 1 << 20
-	for _, layer := range []string{"lower", "upper"} {
-		if err := os.WriteFile(filepath.Join(dir, layer, layer), patterned(size, 1), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	all := filepath.Join(dir, "all")
-	data := fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir)
-	if err := unix.Mount("overlay", all, "overlay", 0, data); err != nil {
-		t.Skipf("cannot mount an overlay: %v", err)
-	}
-	t.Cleanup(func() { unmount(t, all) })
+	all := overlay(t, map[string][]byte{"lower/lower": patterned(size, 1), "upper/upper": patterned(size, 1)})
 	for _, layer := range []string{"lower", "upper"} {
 		name := filepath.Join(all, layer)
 		readOnly := openControlled(t, name, os.O_RDONLY)
@@ -1061,7 +1069,7 @@ func TestResidentOnOverlay(t *testing.T) {
 		if err := errors.Join(f.Sync(), f.Advise(0, size/2, mmapio.AdviceDontNeed)); err != nil {
 			t.Fatal(err)
 		}
-		under, err := os.Open(filepath.Join(dir, "upper", layer))
+		under, err := os.Open(filepath.Join(filepath.Dir(all), "upper", layer))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -513,22 +513,8 @@ func TestCopyOnWritePopulated(t *testing.T) {
 // A file system that is mapped for nobody else is mapped for a private copy: there is no
 // other way.
 func TestCopyOnWriteUntrusted(t *testing.T) {
-	dir := t.TempDir()
-	for _, sub := range []string{"lower", "upper", "work", "all"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
 	body := patterned(100_000, 1)
-	if err := os.WriteFile(filepath.Join(dir, "lower", "file"), body, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	all := filepath.Join(dir, "all")
-	data := fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir)
-	if err := unix.Mount("overlay", all, "overlay", 0, data); err != nil {
-		t.Skipf("cannot mount an overlay: %v", err)
-	}
-	t.Cleanup(func() { unmount(t, all) })
+	all := overlay(t, map[string][]byte{"lower/file": body})
 	name := filepath.Join(all, "file")
 	plain, err := mmapio.Open(name)
 	if err != nil {

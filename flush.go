@@ -113,7 +113,9 @@ const callsAfterFlush = 16
 func (f *File) preferCalls() {
 	m := f.mapping.Load()
 	if m == nil || !m.writable || m.private || !m.coherent || m.sparing || m.known.pageSize > uint64(pageSize) || f.tail != nil {
-		return // tmpfs has no disk, hugetlbfs no write, and behind a tail only stores are cheap
+		// Where the two do not see the same bytes they must not be mixed. tmpfs has no disk,
+		// hugetlbfs no write, and behind a tail only stores are cheap.
+		return
 	}
 	m.direct.Store(false) // first, or it would stay so
 	m.byCall.Store(callsAfterFlush)

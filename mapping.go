@@ -97,8 +97,8 @@ func pieceOf(n int) int {
 
 // storesOf returns how much is copied at once of a store of n bytes.
 func (m *mapping) storesOf(n int) int {
-	if runtime.GOARCH == "amd64" && n >= streamedCopy && m.extent.Load() >= streamedStore {
-		return streamedCopy
+	if n >= streamedCopy && m.extent.Load() >= streamedStore {
+		n = max(n, streamedFrom)
 	}
 	return pieceOf(n)
 }

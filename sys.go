@@ -84,14 +84,13 @@ func bytesAt(address, length uintptr) []byte {
 	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&address))), length)
 }
 
-// statSize is sizeOf by Stat. Of a closed file it says so: on Windows Stat has other words for
-// that.
+// statSize is sizeOf by Stat.
 func statSize(file *os.File) (size int64, regular bool, err error) {
-	if err := control(file, func(uintptr) {}); err != nil {
-		return 0, false, err
-	}
 	info, err := file.Stat()
 	if err != nil {
+		if closed := control(file, func(uintptr) {}); closed != nil {
+			err = closed // Windows has other words for it
+		}
 		return 0, false, err
 	}
 	return info.Size(), info.Mode().IsRegular(), nil

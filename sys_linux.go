@@ -541,16 +541,14 @@ func sumHuge(address, length uintptr) (sum int64, err error) {
 	return min(sum, int64(length)), nil
 }
 
-// statxRefused: the process cannot call statx. On old Android it must not try: that ends it.
+// statxRefused: the process cannot call statx.
 var statxRefused atomic.Bool
-
-func init() { statxRefused.Store(runtime.GOOS == "android") }
 
 // sizeOf returns the size of the file, and whether it is a regular one. Unlike fstat it does not
 // ask for times: after somebody has, the next write makes the inode dirty once more, which the
 // flush after it then waits for. See Documentation/filesystems/multigrain-ts.rst.
 func sizeOf(file *os.File) (size int64, regular bool, err error) {
-	if statxRefused.Load() {
+	if runtime.GOOS == "android" || statxRefused.Load() { // old Android ends who tries
 		return statSize(file)
 	}
 	controlErr := control(file, func(fd uintptr) {

@@ -170,8 +170,6 @@ func (f *File) sizeToMap(file *os.File) (int64, error) {
 	}
 	size, regular, err := sizeOf(file)
 	switch {
-	case err != nil && f.cache.closed.Load():
-		return 0, fs.ErrClosed // meanwhile: Windows has other words for it
 	case err != nil:
 		return 0, innerError(err)
 	case !regular:
