@@ -55,9 +55,21 @@ func bodyOf(id, n int) []byte {
 	return b
 }
 
+// excess is how much too long a file may be, with a zero at its end, while somebody makes it
+// longer: Wine writes one byte behind the new end, and then cuts that off.
+func excess() int {
+	if runtime.GOOS == "windows" {
+		return 1
+	}
+	return 0
+}
+
 // checkBody says which byte of got, read at off, is foreign to body. A zero is
 // none where the file may have been cut and grown again.
 func checkBody(body, got []byte, off int64, cut bool) error {
+	if cut && off+int64(len(got)) == int64(len(body)+excess()) {
+		got = bytes.TrimSuffix(got, make([]byte, excess()))
+	}
 	if off < 0 || off+int64(len(got)) > int64(len(body)) {
 		return fmt.Errorf("%d bytes at %d, behind the longest end %d", len(got), off, len(body))
 	}
@@ -322,7 +334,7 @@ func raceWithCuts(t *testing.T, id, size int, c cutter) {
 	r.run("WriteTo", func(random *rand.Rand) error { return checkStream(stream, body, true) })
 	r.run("Stat", func(random *rand.Rand) error {
 		info, err := f.Stat()
-		if err == nil && info.Size() > int64(size) {
+		if err == nil && info.Size() > int64(size+excess()) {
 			err = fmt.Errorf("%d bytes long, at most %d", info.Size(), size)
 		}
 		return err

@@ -83,12 +83,15 @@ func (i interruption) status() int {
 	return 130
 }
 
+// hangup is SIGHUP: the terminal is closed. Package syscall does not name it for each system.
+const hangup = syscall.Signal(1)
+
 // untilSignal returns a context that ends with an interruption at the first signal that is to
 // end the program. The second one ends it at once.
 func untilSignal() (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the last one is a terminal that is closed
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, hangup)
 	go func() {
 		for s := range signals {
 			if ctx.Err() != nil {
