@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"runtime"
 	"sync"
@@ -378,9 +377,9 @@ func (f *File) makeControls() *controls {
 	return f.cache.controls.Load()
 }
 
-// settle does for a mapping that has just come into use what was asked for. Nothing of
-// that can fail the caller, who asked for something else.
-func (f *File) settle(m *mapping) {
+// settle does what was asked for, for the bytes s of a mapping, which have just come into use.
+// Nothing of that can fail the caller, who asked for something else.
+func (f *File) settle(m *mapping, s span) {
 	c := f.cache.controls.Load()
 	if c == nil || !m.pin() {
 		return
@@ -389,13 +388,13 @@ func (f *File) settle(m *mapping) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.huge {
-		_ = m.advise(span{0, math.MaxInt64}, AdviceHugePage)
+		_ = m.advise(s, AdviceHugePage)
 	}
 	for _, a := range c.advice {
-		_ = m.advise(a.span, a.advice)
+		_ = m.advise(a.clip(s), a.advice)
 	}
-	c.lockAgain(m, span{0, m.extent.Load()})
-	if c.huge {
+	c.lockAgain(m, m.existing(s))
+	if c.huge && s.from == 0 {
 		m.collapseResident()
 	}
 }
@@ -442,7 +441,7 @@ func (f *File) toControl(file *os.File, end int64) (*mapping, error) {
 			continue // closed
 		}
 		f.sawEnd(g, size)
-		if to := min(end, size); g.mapping == nil || !g.covers(to) {
+		if to := min(end, size); !f.covers(file, g, to) {
 			f.mapNow(file, g.mapping)
 		} else {
 			f.grow(g, to)

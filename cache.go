@@ -63,7 +63,7 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 		return
 	}
 	end := off + int64(n)
-	if g.mapping == nil || !g.covers(end) {
+	if !f.covers(file, g, end) {
 		f.visit()
 		f.missed(file, 1)
 		return
@@ -129,7 +129,7 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 		return
 	}
 	end := off + int64(n)
-	if g.mapping == nil || !g.covers(end) {
+	if !f.covers(file, g, end) {
 		f.visit()
 		f.missedByWrite(file, 1)
 		return
@@ -273,7 +273,7 @@ func (f *File) remap(file *os.File, asked bool) bool {
 		m.abandon()
 		return false
 	}
-	f.settle(m)
+	f.settle(m, m.mapped())
 	return true
 }
 
@@ -326,6 +326,28 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 		return nil, controlErr
 	}
 	return m, err
+}
+
+// covers reports whether the file is mapped as far as end, which is not behind its end, and
+// sees to it where the window is long enough.
+func (f *File) covers(file *os.File, g glimpse, end int64) bool {
+	m := g.mapping
+	if m == nil || end > int64(len(m.data)) {
+		return false
+	}
+	if m.covers(end) {
+		return true
+	}
+	var s span
+	err := fs.ErrClosed
+	_ = control(file, func(fd uintptr) { s, err = m.extend(fd, end) })
+	if err != nil {
+		return false
+	}
+	if !s.empty() {
+		f.settle(m, s)
+	}
+	return true
 }
 
 // own makes m memory of the File, before anybody stores to it.

@@ -154,7 +154,7 @@ func (f *File) makePrivate(file *os.File, adopted bool) error {
 	}
 	f.private.changed = newResidency(int64(len(m.data)), int(m.known.pageSize))
 	keep(m, &f.mapping)
-	f.settle(m)
+	f.settle(m, m.mapped())
 	return f.giveAdvice()
 }
 

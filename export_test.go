@@ -20,6 +20,7 @@ const (
 	PinsCopies         = pinsCopies
 	CallsAfterFlush    = callsAfterFlush
 	Neighbourhood      = neighbourhood
+	MapAhead           = mapAhead
 	SyncCoversMappings = syncCoversMappings
 	SupportsStamp      = supportsStamp
 	SeesFaults         = seesFaults
@@ -98,6 +99,12 @@ func init() {
 			return nil, err
 		}
 		return real.mapFile(fd, off, length, access)
+	}
+	sys.mapAt = func(fd uintptr, off int64, address, length uintptr, access access) error {
+		if err := intercepted("mapAt"); err != nil {
+			return err
+		}
+		return real.mapAt(fd, off, address, length, access)
 	}
 	sys.seal = func(address, length uintptr) error {
 		if err := intercepted("seal"); err != nil {

@@ -1,8 +1,10 @@
 package mmapio
 
 import (
+	"io/fs"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 	"weak"
@@ -22,6 +24,7 @@ import (
 // copies pin it too, and the last pin unmaps.
 type mapping struct {
 	data     []byte       // the whole window; it may reach beyond the end of the file
+	reach    atomic.Int64 // so far the file is mapped; the addresses behind that are reserved
 	extent   atomic.Int64 // so many bytes are known to exist
 	known    residency    // pages known to be in memory
 	writable bool         // the memory can be stored to
@@ -37,6 +40,8 @@ type mapping struct {
 	hidden   bool                     // because this process neither owns nor may write it
 	sparing  bool                     // what was read need not be in memory: see trust
 	coherent bool                     // system calls see what was stored, and mappings what was written
+
+	extending sync.Mutex // held to change reach
 }
 
 // access says what the memory of a mapping is for.
@@ -62,10 +67,48 @@ func newMapping(fd uintptr, name string, off, length, extent int64, access acces
 		entry:    &entry{name: name, off: off, address: uintptr(address), length: length, writable: access != toRead},
 	}
 	m.extent.Store(extent)
+	m.reach.Store(length)
+	if reach := reachFor(extent); reach < length && sys.seal(uintptr(address)+uintptr(reach), uintptr(length-reach)) == nil {
+		m.reach.Store(reach)
+	}
 	m.entry.mapping = weak.Make(m)
 	addEntry(m.entry)
 	runtime.AddCleanup(m, releaseEntry, m.entry)
 	return m, nil
+}
+
+// mapAhead is how far behind its end a file is mapped. Where it is to grow further, addresses
+// are reserved: the kernel looks through all that is mapped behind the end whenever a size is
+// set, see truncate_pagecache in mm/truncate.c, which doubled what growing by 1 MiB takes.
+const mapAhead = 64 << 20
+
+// reachFor returns how far a file of that size is mapped.
+func reachFor(size int64) int64 { return alignUp(size, hugeAlign) + mapAhead }
+
+// extend maps more of the file fd, so that the window, which must be long enough, covers
+// end. It returns what came.
+func (m *mapping) extend(fd uintptr, end int64) (span, error) {
+	m.extending.Lock()
+	defer m.extending.Unlock()
+	s := span{m.reach.Load(), min(reachFor(end), int64(len(m.data)))}
+	if end <= s.from {
+		return span{}, nil // somebody else did
+	}
+	if !m.pin() {
+		return span{}, fs.ErrClosed // retired: no file may be mapped there any more
+	}
+	defer m.unpin()
+	access := toRead
+	if m.writable {
+		access = toStore
+	}
+	address, n := m.address()+uintptr(s.from), uintptr(s.to-s.from)
+	if err := sys.mapAt(fd, m.entry.off+s.from, address, n, access); err != nil {
+		_ = sys.seal(address, n) // the kernel may have made room before it failed
+		return span{}, err
+	}
+	m.reach.Store(s.to)
+	return s, nil
 }
 
 // holds reports whether the n bytes at off exist and are known to be in memory.
@@ -258,9 +301,9 @@ func faultAddress(recovered any) (address uintptr, ok bool) {
 	return fault.Addr(), true
 }
 
-// covers reports whether the window reaches to end, so that the file can grow to
-// there in place.
-func (m *mapping) covers(end int64) bool { return end <= int64(len(m.data)) }
+// covers reports whether the file is mapped as far as end, so that it can grow to there in
+// place.
+func (m *mapping) covers(end int64) bool { return end <= m.reach.Load() }
 
 // glimpse is the mapping a call of the true path began with. What the call finds
 // out holds only for that one.

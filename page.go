@@ -95,17 +95,20 @@ func (list spans) join(m marked) spans {
 	return append(list, m)
 }
 
-// pages returns the pages of the window that hold s: where they begin, and how many bytes
+// pages returns the pages of the window that hold s, as far as the file is mapped: where they begin, and how many bytes
 // they are.
 func (m *mapping) pages(s span) (address, n uintptr) {
 	unit := int64(m.known.pageSize)
-	s = s.clip(span{0, int64(len(m.data))})
+	s = s.clip(m.mapped())
 	if s.empty() {
 		return m.address(), 0
 	}
 	s = s.widen(unit)
 	return m.address() + uintptr(s.from), uintptr(s.to - s.from)
 }
+
+// mapped returns what of the window shows the file.
+func (m *mapping) mapped() span { return span{0, m.reach.Load()} }
 
 // existing returns what of s is in the file, as far as is known.
 func (m *mapping) existing(s span) span { return s.clip(span{0, m.extent.Load()}) }

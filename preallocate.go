@@ -129,7 +129,7 @@ func (f *File) writeAtWithTail(file *os.File, b []byte, off int64) (n int, err e
 
 // missedWithTail counts a write up to end that a mapping could have served.
 func (f *File) missedWithTail(file *os.File, end int64) {
-	if m := f.mapping.Load(); m == nil || !m.covers(end) {
+	if !f.covers(file, glimpseOf(f.mapping.Load()), end) {
 		f.missed(file, 1)
 	}
 }
@@ -155,18 +155,18 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 		}
 		t.seen = g
 	}
-	if m != nil && f.storesTo(m) && m.covers(end) && f.fillTail(file, m, end) && f.store(m, b, off) {
+	if m != nil && f.storesTo(m) && f.covers(file, g, end) && f.fillTail(file, g, end) && f.store(m, b, off) {
 		n = len(b)
 	} else {
 		f.count(g, off, len(b))
 		n, err = file.WriteAt(b, off)
 		end = off + int64(n)
-		if m != nil && m.covers(end) && n > 0 {
+		if n > 0 && f.covers(file, g, end) {
 			m.known.learn(uint64(off), uint64(n))
 		}
 	}
 	t.end = max(t.end, end)
-	if m != nil && m.covers(end) {
+	if f.covers(file, g, end) {
 		f.grow(g, end)
 	}
 	return n, err, true
@@ -174,20 +174,20 @@ func (f *File) writeTail(file *os.File, b []byte, off int64) (n int, err error, 
 
 // fillTail brings the tail into memory as far as end, and some more. The caller
 // holds tail.mu.
-func (f *File) fillTail(file *os.File, m *mapping, end int64) bool {
+func (f *File) fillTail(file *os.File, g glimpse, end int64) bool {
 	t := f.tail
 	if end <= t.filled {
 		return true
 	}
 	from := max(t.filled, t.end)
 	to := max(min((from+fillAhead)&^(fillAhead-1), t.allocated.Load()), end)
-	if !m.covers(to) {
+	if !f.covers(file, g, to) {
 		to = end
 	}
 	if fill(file, from, to) != nil {
 		return false
 	}
-	m.known.learn(uint64(from), uint64(to-from))
+	g.known.learn(uint64(from), uint64(to-from))
 	t.filled = to
 	return true
 }

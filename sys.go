@@ -32,6 +32,7 @@ var (
 // them fail.
 var sys = struct {
 	mapFile     func(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error)
+	mapAt       func(fd uintptr, off int64, address, length uintptr, access access) error
 	seal        func(address, length uintptr) error
 	unmap       func(address, length uintptr) error
 	resident    func(address, length uintptr, found func(at, n uintptr))
@@ -59,7 +60,7 @@ var sys = struct {
 	pageStates func(address, length uintptr, states []byte) error
 	hugeBytes  func(address, length uintptr) (int64, error)
 }{
-	mapFile, seal, unmap, residentPages, majorFaults, stamp, writeBack, datasync, startFlush, (*os.File).Sync,
+	mapFile, mapAt, seal, unmap, residentPages, majorFaults, stamp, writeBack, datasync, startFlush, (*os.File).Sync,
 	allocate, populateRead, mapWindow, readAhead,
 	populateWrite, discard, privatePages, (*os.File).WriteAt,
 	advise, adviseFile, lock, unlock, pageStates, hugeBytes,

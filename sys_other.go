@@ -28,6 +28,10 @@ func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Point
 	return nil, errors.ErrUnsupported
 }
 
+func mapAt(fd uintptr, off int64, address, length uintptr, access access) error {
+	return errors.ErrUnsupported
+}
+
 func seal(address, length uintptr) error { return errors.ErrUnsupported }
 
 func unmap(address, length uintptr) error { return errors.ErrUnsupported }

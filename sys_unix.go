@@ -33,14 +33,30 @@ func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Point
 	return address, err
 }
 
-func mapAligned(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
-	prot, flags := unix.PROT_READ, unix.MAP_SHARED
-	if access != toRead {
+// mapAt is mapFile at an address where there is nothing that is needed.
+func mapAt(fd uintptr, off int64, address, length uintptr, access access) error {
+	prot, flags := access.flags()
+	_, err := unix.MmapPtr(int(fd), off, pointer(address), length, prot, flags|unix.MAP_FIXED)
+	if err == nil {
+		adviseRandom(pointer(address), length)
+	}
+	return err
+}
+
+// flags returns how memory for that is mapped.
+func (a access) flags() (prot, flags int) {
+	prot, flags = unix.PROT_READ, unix.MAP_SHARED
+	if a != toRead {
 		prot |= unix.PROT_WRITE
 	}
-	if access == private {
+	if a == private {
 		flags = unix.MAP_PRIVATE | noReserveFlag
 	}
+	return prot, flags
+}
+
+func mapAligned(fd uintptr, off int64, length uintptr, access access) (unsafe.Pointer, error) {
+	prot, flags := access.flags()
 	if length < hugeAlign {
 		return unix.MmapPtr(int(fd), off, nil, length, prot, flags)
 	}

@@ -59,6 +59,11 @@ func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Point
 	return *(*unsafe.Pointer)(unsafe.Pointer(&address)), nil
 }
 
+// mapAt is not used here: see reservesAhead.
+func mapAt(fd uintptr, off int64, address, length uintptr, access access) error {
+	return errors.ErrUnsupported
+}
+
 // seal is not used here: see pinsCopies.
 func seal(address, length uintptr) error { return errors.ErrUnsupported }
 

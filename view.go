@@ -132,7 +132,7 @@ func (v *View) openSlow(f *File, off, n int64) error {
 			v.data, v.off, v.file = []byte{}, off, f
 			return nil
 		}
-		if g.mapping == nil || !g.covers(off+n) {
+		if !f.covers(file, g, off+n) {
 			if !f.mapNow(file, g.mapping) {
 				break
 			}

@@ -1,0 +1,293 @@
+package mmapio_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/mmapio/mmapio"
+)
+
+const (
+	grownFrom = 300 << 20 // is mapped in a window that leaves room
+	grownTo   = 520 << 20
+	grownBy   = 20 << 20
+	aheadMost = mmapio.MapAhead + 2<<20 // rounded to huge pages
+)
+
+// openSparse opens a mapped file of grownFrom bytes, almost all of them a hole.
+func openSparse(t *testing.T, options ...mmapio.Option) *mmapio.File {
+	t.Helper()
+	if !mmapio.Is64Bit {
+		t.Skip("no addresses are reserved here")
+	}
+	name := filepath.Join(memoryDir(t), "file")
+	if err := os.WriteFile(name, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, grownFrom); err != nil {
+		t.Fatal(err)
+	}
+	f, err := mmapio.OpenFile(name, os.O_RDWR, 0, append(options, mmapio.WithMapping(mmapio.MapAlways))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if !mmapio.MapNow(f) {
+		t.Fatal("not mapped")
+	}
+	return f
+}
+
+// growths are the ways in which a file grows by n bytes.
+var growths = []struct {
+	name string
+	by   func(f *mmapio.File, n int64) error
+}{
+	{"Truncate", func(f *mmapio.File, n int64) error {
+		size, err := f.Size()
+		if err != nil {
+			return err
+		}
+		if err := f.Truncate(size + n); err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte("at the end"), size+n-10)
+		return err
+	}},
+	{"WriteAt", func(f *mmapio.File, n int64) error {
+		size, err := f.Size()
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte("at the end"), size+n-10)
+		return err
+	}},
+	{"another", func(f *mmapio.File, n int64) error {
+		size, err := f.Size()
+		if err != nil {
+			return err
+		}
+		other, err := os.OpenFile(f.Name(), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		_, err = other.WriteAt([]byte("at the end"), size+n-10)
+		return errors.Join(err, other.Close())
+	}},
+	{"View", func(f *mmapio.File, n int64) error {
+		size, err := f.Size()
+		if err != nil {
+			return err
+		}
+		if err := f.Truncate(size + n); err != nil {
+			return err
+		}
+		v, err := f.View(size+n-10, 10)
+		if err != nil {
+			return err
+		}
+		defer v.Release()
+		_, err = v.WriteAt([]byte("at the end"), 0)
+		return err
+	}},
+}
+
+// grow grows f step by step as far as grownTo, and looks at what is there.
+func grow(t *testing.T, f *mmapio.File, by func(f *mmapio.File, n int64) error, look func(size int64)) {
+	t.Helper()
+	for size := int64(grownFrom); size < grownTo; {
+		if err := by(f, grownBy); err != nil {
+			t.Fatal(err)
+		}
+		size += grownBy
+		b := make([]byte, 20)
+		if n, err := f.ReadAt(b, size-20); n != 20 || err != nil || !bytes.Equal(b, append(make([]byte, 10), "at the end"...)) {
+			t.Fatalf("read %q, %v, at the end of %d bytes", b[:n], err, size)
+		}
+		look(size)
+	}
+	content, err := os.Open(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close()
+	b := make([]byte, 10)
+	for end := int64(grownFrom + grownBy); end <= grownTo; end += grownBy {
+		if _, err := content.ReadAt(b, end-10); err != nil || string(b) != "at the end" {
+			t.Errorf("%q, %v, before %d", b, err, end)
+		}
+	}
+}
+
+// A file grows in its window, where the kernel finds it mapped not much further than it
+// goes, in one area of memory.
+func TestGrowsInPlace(t *testing.T) {
+	needKernel(t, "areas of memory are those of the emulator")
+	for _, growth := range growths {
+		t.Run(growth.name, func(t *testing.T) {
+			f := openSparse(t)
+			address, length := mmapio.MemoryOf(f)
+			grow(t, f, growth.by, func(size int64) {
+				t.Helper()
+				if now, _ := mmapio.MemoryOf(f); now != address {
+					t.Fatalf("mapped anew at %d bytes", size)
+				}
+				if !mmapio.IsKnown(f, size-10, 10) {
+					t.Errorf("the last bytes of %d are not served from memory", size)
+				}
+				areas := areasOf(t, address, length)
+				if len(areas) != 2 || !areas[0].has("sh") || areas[1].has("mr") && areas[1].has("rd") {
+					t.Fatalf("%d areas at %d bytes: %v", len(areas), size, areas)
+				}
+				if reach := int64(areas[0].to - address); reach < size || reach > size+aheadMost {
+					t.Errorf("%d bytes are mapped of %d", reach, size)
+				}
+			})
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if inMaps(t, f.Name()) {
+				t.Error("still mapped after Close")
+			}
+		})
+	}
+}
+
+// What was asked for the memory is done for what is mapped later too.
+func TestGrowsWithAdvice(t *testing.T) {
+	needKernel(t, "advice has no effect")
+	for _, c := range lastingAdvice {
+		t.Run(fmt.Sprint(c.advice), func(t *testing.T) {
+			skipWithoutAdvice(t, c.advice)
+			f := openSparse(t)
+			const from = 400 << 20
+			if err := f.Advise(from, math.MaxInt64-from, c.advice); err != nil {
+				t.Fatal(err)
+			}
+			address, length := mmapio.MemoryOf(f)
+			grow(t, f, growths[0].by, func(size int64) {
+				t.Helper()
+				mapped := areasOf(t, address, length)
+				end := mapped[len(mapped)-1].from - address // where the reserved addresses begin
+				if end < from {
+					return
+				}
+				want := [][2]uintptr{{from, end}}
+				if got := flaggedBytes(t, address, length, c.flag); !slices.Equal(got, want) {
+					t.Errorf("%q at %v of %d bytes, want %v", c.flag, got, size, want)
+				}
+			})
+		})
+	}
+}
+
+// Where the kernel does not map more of a file in place, the file is mapped anew.
+func TestGrowsAnew(t *testing.T) {
+	for _, failing := range [][]string{{"mapAt"}, {"mapAt", "seal"}, {"mapAt", "mapFile"}} {
+		for _, growth := range growths {
+			if growth.name == "View" && len(failing) == 2 && failing[1] == "mapFile" {
+				continue // a View needs a mapping
+			}
+			t.Run(fmt.Sprint(failing, growth.name), func(t *testing.T) {
+				f := openSparse(t)
+				failed := 0
+				restore := mmapio.Intercept(func(name string) error {
+					if !slices.Contains(failing, name) {
+						return nil
+					}
+					if name == "mapAt" {
+						failed++
+					}
+					return mmapio.NoAddresses
+				})
+				defer restore()
+				grow(t, f, growth.by, func(int64) {})
+				if failed == 0 {
+					t.Error("nothing failed")
+				}
+			})
+		}
+	}
+}
+
+// A File that is closed, or cut, just before more of it is mapped leaves nothing mapped.
+func TestGrowsWhileItGoesAway(t *testing.T) {
+	needKernel(t, "areas of memory are those of the emulator")
+	for name, goAway := range map[string]func(f *mmapio.File) error{
+		"Close":    (*mmapio.File).Close,
+		"Truncate": func(f *mmapio.File) error { return f.Truncate(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := openSparse(t)
+			if err := f.Truncate(grownTo); err != nil {
+				t.Fatal(err)
+			}
+			gone := false
+			restore := mmapio.Intercept(func(name string) error {
+				if name == "mapAt" && !gone {
+					gone = true
+					if err := goAway(f); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			})
+			defer restore()
+			_, _ = f.WriteAt([]byte("x"), grownTo-1)
+			if !gone {
+				t.Fatal("nothing was mapped")
+			}
+			if mmapio.IsMapped(f) || inMaps(t, f.Name()) {
+				t.Error("still mapped")
+			}
+		})
+	}
+}
+
+// What is allocated ahead is mapped as it is needed, in place, and appended to in memory.
+func TestGrowsPreallocated(t *testing.T) {
+	needKernel(t, "areas of memory are those of the emulator")
+	f := openSparse(t, mmapio.WithPreallocate(8<<20))
+	address, _ := mmapio.MemoryOf(f)
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+		t.Fatal(err)
+	}
+	piece := patterned(100_000, 7)
+	const pieces = (mmapio.MapAhead + 8<<20) / 100_000
+	for i := range pieces {
+		if _, err := f.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+		if now, _ := mmapio.MemoryOf(f); now != address {
+			t.Fatalf("mapped anew after %d pieces", i)
+		}
+		if i > 0 && !mmapio.IsKnown(f, grownFrom+int64(i)*int64(len(piece)), len(piece)) {
+			t.Fatalf("piece %d is not served from memory", i)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.Open(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close()
+	if _, err := content.Seek(grownFrom, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	written, err := io.ReadAll(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(written, bytes.Repeat(piece, pieces)) {
+		t.Errorf("%d bytes were written, and %d others are in the file", pieces*len(piece), len(written))
+	}
+}
