@@ -338,6 +338,9 @@ func (f *File) covers(file *os.File, g glimpse, end int64) bool {
 	if m.covers(end) {
 		return true
 	}
+	if m.stuck.Load() {
+		return false
+	}
 	var s span
 	err := fs.ErrClosed
 	_ = control(file, func(fd uintptr) { s, err = m.extend(fd, end) })

@@ -361,6 +361,20 @@ func TestDiskReadOnly(t *testing.T) {
 	})
 }
 
+// shutDown takes the disk down for good, and skips the test where that cannot be done.
+func (d disk) shutDown(t *testing.T) {
+	t.Helper()
+	folder, err := os.Open(d.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	const withoutLog = 2
+	if err := unix.IoctlSetPointerInt(int(folder.Fd()), d.down, withoutLog); err != nil {
+		t.Skipf("cannot be taken down: %v", err)
+	}
+}
+
 // A disk goes down for good while files are mapped: what is in memory may still be read,
 // and no flush says that anything is on the disk which is not.
 func TestDiskGoesDown(t *testing.T) {
@@ -393,15 +407,7 @@ func TestDiskGoesDown(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer same.Close()
-		folder, err := os.Open(d.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer folder.Close()
-		const withoutLog = 2
-		if err := unix.IoctlSetPointerInt(int(folder.Fd()), d.down, withoutLog); err != nil {
-			t.Skipf("cannot be taken down: %v", err)
-		}
+		d.shutDown(t)
 		b, c := make([]byte, 64), make([]byte, 64)
 		for off := int64(0); off < diskHalf; off += 50_000 {
 			n, osErr := truth.ReadAt(b, off)

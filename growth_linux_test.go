@@ -2,14 +2,18 @@ package mmapio_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mmapio/mmapio"
 )
@@ -78,7 +82,8 @@ var growths = []struct {
 		if err != nil {
 			return err
 		}
-		_, err = other.WriteAt([]byte("at the end"), size+n-10)
+		// More than a page, however long that is.
+		_, err = other.WriteAt(append(make([]byte, 128<<10), "at the end"...), size+n-10-128<<10)
 		return errors.Join(err, other.Close())
 	}},
 	{"View", func(f *mmapio.File, n int64) error {
@@ -255,12 +260,16 @@ func TestGrowsWhileItGoesAway(t *testing.T) {
 func TestGrowsPreallocated(t *testing.T) {
 	needKernel(t, "areas of memory are those of the emulator")
 	f := openSparse(t, mmapio.WithPreallocate(8<<20))
+	const from = grownFrom + mmapio.MapAhead - 4<<20
+	if err := f.Truncate(from); err != nil {
+		t.Fatal(err)
+	}
 	address, _ := mmapio.MemoryOf(f)
 	if _, err := f.Seek(0, io.SeekEnd); err != nil {
 		t.Fatal(err)
 	}
 	piece := patterned(100_000, 7)
-	const pieces = (mmapio.MapAhead + 8<<20) / 100_000
+	const pieces = 120
 	for i := range pieces {
 		if _, err := f.Write(piece); err != nil {
 			t.Fatal(err)
@@ -268,7 +277,7 @@ func TestGrowsPreallocated(t *testing.T) {
 		if now, _ := mmapio.MemoryOf(f); now != address {
 			t.Fatalf("mapped anew after %d pieces", i)
 		}
-		if i > 0 && !mmapio.IsKnown(f, grownFrom+int64(i)*int64(len(piece)), len(piece)) {
+		if i > 0 && !mmapio.IsKnown(f, from+int64(i)*int64(len(piece)), len(piece)) {
 			t.Fatalf("piece %d is not served from memory", i)
 		}
 	}
@@ -280,7 +289,7 @@ func TestGrowsPreallocated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer content.Close()
-	if _, err := content.Seek(grownFrom, io.SeekStart); err != nil {
+	if _, err := content.Seek(from, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
 	written, err := io.ReadAll(content)
@@ -289,5 +298,153 @@ func TestGrowsPreallocated(t *testing.T) {
 	}
 	if !bytes.Equal(written, bytes.Repeat(piece, pieces)) {
 		t.Errorf("%d bytes were written, and %d others are in the file", pieces*len(piece), len(written))
+	}
+}
+
+// An empty write far behind the end has no more of the file mapped.
+func TestGrowsNotForNothing(t *testing.T) {
+	f := openSparse(t, mmapio.WithPreallocate(1<<20))
+	defer mmapio.Intercept(func(name string) error {
+		if name == "mapAt" {
+			t.Error("more of the file is mapped")
+		}
+		return nil
+	})()
+	if n, err := f.WriteAt(nil, grownTo); n != 0 || err != nil {
+		t.Errorf("wrote %d bytes, %v", n, err)
+	}
+}
+
+// What is locked to the end of the file stays so where the file grows, and nothing beyond is.
+func TestGrowsLocked(t *testing.T) {
+	needKernel(t, "memory is not locked")
+	f := openSparse(t)
+	if err := f.LockOnFault(0, math.MaxInt64); err != nil {
+		t.Skipf("so much cannot be locked here: %v", err)
+	}
+	address, length := mmapio.MemoryOf(f)
+	grow(t, f, growths[0].by, func(size int64) {
+		if got, want := flaggedBytes(t, address, length, "lo"), [][2]uintptr{{0, uintptr(size)}}; !slices.Equal(got, want) {
+			t.Errorf("%v is locked of %d bytes", got, size)
+		}
+	})
+	if err := f.UnlockAll(); err != nil {
+		t.Fatal(err)
+	}
+	if got := flaggedBytes(t, address, length, "lo"); len(got) > 0 {
+		t.Errorf("%v stays locked", got)
+	}
+}
+
+// A file system that went away refuses to map more of a file. The addresses that are reserved
+// for it stay so: whoever maps memory meanwhile does not get them.
+func TestGrowsOnDeadDisk(t *testing.T) {
+	d := disks["ext4"](t)
+	name := filepath.Join(d.dir, "file")
+	if err := os.WriteFile(name, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, grownFrom); err != nil {
+		t.Fatal(err)
+	}
+	f, err := mmapio.OpenFile(name, os.O_RDWR, 0, mmapio.WithMapping(mmapio.MapAlways))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !mmapio.MapNow(f) {
+		t.Fatal("not mapped")
+	}
+	if err := os.Truncate(name, grownTo); err != nil {
+		t.Fatal(err)
+	}
+	d.shutDown(t)
+	address, length := mmapio.MemoryOf(f)
+	sum := func() (n uintptr) {
+		for _, a := range areasOf(t, address, length) {
+			n += min(a.to, address+length) - max(a.from, address)
+		}
+		return n
+	}
+	tried := 0
+	defer mmapio.Intercept(func(name string) error {
+		switch name {
+		case "mapAt":
+			tried++
+		case "mapFile":
+			if got := sum(); got != length { // the next step after mapAt has failed
+				t.Errorf("%d bytes of the window are left, want %d", got, length)
+			}
+		}
+		return nil
+	})()
+	for range 100 {
+		if v, err := f.View(grownTo-100, 100); err == nil {
+			v.Release()
+			t.Fatal("a View of a file on a dead disk")
+		}
+	}
+	if tried != 1 {
+		t.Errorf("tried %d times to map more", tried)
+	}
+}
+
+// Several at once use what grows, advise and lock it, and in the end close it.
+func TestRaceWithGrowth(t *testing.T) {
+	for _, options := range [][]mmapio.Option{nil, {mmapio.WithPreallocate(3 << 20)}} {
+		end := time.Now().Add(raceTime(t))
+		for rounds := 0; rounds == 0 || time.Now().Before(end); rounds++ {
+			f := openSparse(t, options...)
+			r := newRace(t, time.Hour)
+			var next atomic.Int64
+			for range 3 {
+				r.run("growth", func(*rand.Rand) error {
+					off := grownFrom + next.Add(1<<20) + 100
+					if off > grownTo {
+						r.over.Store(true)
+						return nil
+					}
+					want := binary.LittleEndian.AppendUint64(nil, uint64(off))
+					if n, err := f.WriteAt(want, off); n != 8 || err != nil {
+						return fmt.Errorf("wrote %d bytes, %w", n, err)
+					}
+					got := make([]byte, 8)
+					if n, err := f.ReadAt(got, off); err != nil || !bytes.Equal(got, want) {
+						return fmt.Errorf("read %x at %d, %w", got[:n], off, err)
+					}
+					v, err := f.View(off, 8)
+					if err != nil {
+						return err
+					}
+					defer v.Release()
+					if !bytes.Equal(v.Bytes(), want) {
+						return fmt.Errorf("%x in the View at %d", v.Bytes(), off)
+					}
+					return nil
+				})
+			}
+			r.run("controls", func(*rand.Rand) error {
+				return errors.Join(f.Advise(0, math.MaxInt64, mmapio.AdviceDontDump),
+					f.Advise(350<<20, math.MaxInt64-350<<20, mmapio.AdviceDoDump), f.Flush())
+			})
+			r.wait()
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.Open(f.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for off := int64(grownFrom + 1<<20 + 100); off <= grownTo; off += 1 << 20 {
+				got := make([]byte, 8)
+				if _, err := file.ReadAt(got, off); err != nil || binary.LittleEndian.Uint64(got) != uint64(off) {
+					t.Errorf("%x in the end at %d, %v", got, off, err)
+				}
+			}
+			file.Close()
+			if err := os.Remove(f.Name()); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

@@ -63,7 +63,7 @@ func (f *File) HugePages() (int64, error) {
 		return 0, nil
 	}
 	defer m.unpin()
-	n, err := sys.hugeBytes(m.address(), uintptr(len(m.data)))
+	n, err := sys.hugeBytes(m.address(), uintptr(m.reach.Load()))
 	if err != nil {
 		return 0, f.fail("huge pages", innerError(err))
 	}

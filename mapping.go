@@ -24,7 +24,7 @@ import (
 // copies pin it too, and the last pin unmaps.
 type mapping struct {
 	data     []byte       // the whole window; it may reach beyond the end of the file
-	reach    atomic.Int64 // so far the file is mapped; the addresses behind that are reserved
+	reach    atomic.Int64 // so far the file is mapped; the addresses behind that are reserved. It only grows
 	extent   atomic.Int64 // so many bytes are known to exist
 	known    residency    // pages known to be in memory
 	writable bool         // the memory can be stored to
@@ -41,7 +41,8 @@ type mapping struct {
 	sparing  bool                     // what was read need not be in memory: see trust
 	coherent bool                     // system calls see what was stored, and mappings what was written
 
-	extending sync.Mutex // held to change reach
+	extending sync.Mutex  // held to change reach
+	stuck     atomic.Bool // no more of the file could be mapped here
 }
 
 // access says what the memory of a mapping is for.
@@ -68,7 +69,8 @@ func newMapping(fd uintptr, name string, off, length, extent int64, access acces
 	}
 	m.extent.Store(extent)
 	m.reach.Store(length)
-	if reach := reachFor(extent); reach < length && sys.seal(uintptr(address)+uintptr(reach), uintptr(length-reach)) == nil {
+	if reach := reachFor(extent); reach < length && access != private {
+		_ = sys.seal(uintptr(address)+uintptr(reach), uintptr(length-reach)) // and if not, growth takes longer
 		m.reach.Store(reach)
 	}
 	m.entry.mapping = weak.Make(m)
@@ -104,7 +106,7 @@ func (m *mapping) extend(fd uintptr, end int64) (span, error) {
 	}
 	address, n := m.address()+uintptr(s.from), uintptr(s.to-s.from)
 	if err := sys.mapAt(fd, m.entry.off+s.from, address, n, access); err != nil {
-		_ = sys.seal(address, n) // the kernel may have made room before it failed
+		m.stuck.Store(true)
 		return span{}, err
 	}
 	m.reach.Store(s.to)
@@ -187,7 +189,7 @@ func (m *mapping) loadLong(b []byte, off int64) bool {
 	return m.copyPieces(b, m.data[off:off+int64(len(b))], pieceOf(len(b)))
 }
 
-// copyIn copies b to off, where there must be room for it inside the window. It
+// copyIn copies b to off, where there must be room for it in what is mapped. It
 // reports whether it did; if not, a part may have been stored.
 func (m *mapping) copyIn(b []byte, off int64) bool {
 	switch {
@@ -320,7 +322,7 @@ func glimpseOf(m *mapping) glimpse {
 	return glimpse{m, m.version.Load(), m.extent.Load()}
 }
 
-// grow notes that the file has been seen to have end bytes, which the window
+// grow notes that the file has been seen to have end bytes, which the mapping
 // covers, unless somebody cut it since.
 func (g glimpse) grow(end int64) {
 	for {

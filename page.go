@@ -95,7 +95,7 @@ func (list spans) join(m marked) spans {
 	return append(list, m)
 }
 
-// pages returns the pages of the window that hold s, as far as the file is mapped: where they begin, and how many bytes
+// pages returns the mapped pages that hold s: where they begin, and how many bytes
 // they are.
 func (m *mapping) pages(s span) (address, n uintptr) {
 	unit := int64(m.known.pageSize)

@@ -110,7 +110,7 @@ func (f *File) writeWithTail(file *os.File, b []byte) (n int, err error) {
 		n, err = f.writeThrough(file, b)
 	}
 	t.mu.Unlock()
-	f.missedWithTail(file, off+int64(n))
+	f.missedWithTail(file, off, n)
 	return n, err
 }
 
@@ -123,13 +123,13 @@ func (f *File) writeAtWithTail(file *os.File, b []byte, off int64) (n int, err e
 		n, err = f.writeAtThrough(file, b, off)
 	}
 	t.mu.Unlock()
-	f.missedWithTail(file, off+int64(n))
+	f.missedWithTail(file, off, n)
 	return n, err
 }
 
-// missedWithTail counts a write up to end that a mapping could have served.
-func (f *File) missedWithTail(file *os.File, end int64) {
-	if !f.covers(file, glimpseOf(f.mapping.Load()), end) {
+// missedWithTail counts a write of n bytes at off that a mapping could have served.
+func (f *File) missedWithTail(file *os.File, off int64, n int) {
+	if n > 0 && !f.covers(file, glimpseOf(f.mapping.Load()), off+int64(n)) {
 		f.missed(file, 1)
 	}
 }

@@ -327,7 +327,8 @@ func endMapping(m *maker) {
 	}
 }
 
-// setBudget leaves most of what the system allows to the rest of the program.
+// setBudget leaves at least half of what the system allows to the rest of the program: a mapping
+// is up to two areas of memory, one of them reserved.
 func setBudget() {
 	mappings, bytes := addressLimits()
 	registry.checking.Lock()

@@ -33,14 +33,23 @@ func mapFile(fd uintptr, off int64, length uintptr, access access) (unsafe.Point
 	return address, err
 }
 
-// mapAt is mapFile at an address where there is nothing that is needed.
+// mapAt is mapFile at an address that is reserved. A page is mapped elsewhere first: where a file
+// system refuses, the kernel has given the reserved addresses away by then.
 func mapAt(fd uintptr, off int64, address, length uintptr, access access) error {
 	prot, flags := access.flags()
-	_, err := unix.MmapPtr(int(fd), off, pointer(address), length, prot, flags|unix.MAP_FIXED)
-	if err == nil {
-		adviseRandom(pointer(address), length)
+	probe, err := unix.MmapPtr(int(fd), off, nil, uintptr(pageSize), prot, flags)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := unix.MunmapPtr(probe, uintptr(pageSize)); err != nil {
+		return err
+	}
+	if _, err := unix.MmapPtr(int(fd), off, pointer(address), length, prot, flags|unix.MAP_FIXED); err != nil {
+		_ = seal(address, length) // there may be a hole now
+		return err
+	}
+	adviseRandom(pointer(address), length)
+	return nil
 }
 
 // flags returns how memory for that is mapped.
