@@ -14,7 +14,8 @@ import (
 // cache is the part of a File that decides when to map it and keeps the mapping
 // honest.
 type cache struct {
-	misses   atomic.Int32 // calls of the true path that a mapping could have served
+	misses   atomic.Int32 // calls of the true path that a mapping could have served; below 0 during a rest
+	rest     atomic.Int32 // how many calls the last rest took: see trial
 	patience atomic.Int32 // so many of them before the file is mapped, beyond mapAfter
 	busy     atomic.Bool  // somebody is mapping the file
 	refused  atomic.Bool  // the file can never be mapped
@@ -221,6 +222,7 @@ func (f *File) mapNow(file *os.File, old *mapping) bool {
 	if f.mapping.Load() != old {
 		return true // somebody else did
 	}
+	c.misses.Store(0)
 	if f.remap(file, true) {
 		return true
 	}
@@ -268,6 +270,8 @@ func (f *File) remap(file *os.File, asked bool) bool {
 	}
 	if old != nil {
 		m.known.inherit(&old.known)
+	} else if !asked {
+		m.trial.begin()
 	}
 	if !publish(m, &f.mapping, by, &f.cache.closed) {
 		m.abandon()

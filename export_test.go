@@ -21,6 +21,9 @@ const (
 	CallsAfterFlush    = callsAfterFlush
 	Neighbourhood      = neighbourhood
 	MapAhead           = mapAhead
+	MapAfter           = mapAfter
+	TrialReads         = trialReads
+	ShortestRest       = shortestRest
 	SyncCoversMappings = syncCoversMappings
 	SupportsStamp      = supportsStamp
 	SeesFaults         = seesFaults

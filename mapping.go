@@ -31,6 +31,7 @@ type mapping struct {
 	direct   atomic.Bool  // a store needs no more than the copy: the fast paths may make it
 	private  bool         // what is stored there nobody else sees
 
+	trial   trial
 	version atomic.Uint32 // changed whenever somebody cuts the file
 	byCall  atomic.Int32  // so many writes are to be system calls yet: see preferCalls
 

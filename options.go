@@ -30,7 +30,9 @@ type Mapping uint8
 
 const (
 	// MapAuto maps a file once that pays: after some reads or writes in place, on
-	// file systems that keep mappings and system calls coherent. It is the default.
+	// file systems that keep mappings and system calls coherent. A file of which more than
+	// a few reads have to wait for the disk is left alone until that has changed. It is the
+	// default.
 	MapAuto Mapping = iota
 	// MapAlways maps a file at its first read or write in place, on every file
 	// system that can. It is for file systems that MapAuto leaves alone, such as

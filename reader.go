@@ -51,6 +51,7 @@ func (f *File) read(b []byte) (int, error) {
 		return 0, err
 	}
 	f.count(g, start, len(b))
+	f.look(g, start)
 	n, err := file.Read(b)
 	end := int64(inKernel)
 	if start != inKernel && (err == nil || err == io.EOF) {

@@ -32,6 +32,7 @@ func (f *File) readAt(b []byte, off int64) (n int, err error) {
 	}
 	g := glimpseOf(f.mapping.Load())
 	f.count(g, max(off, 0), len(b))
+	f.look(g, off)
 	if f.tail != nil && f.mode != WriteOnly {
 		n, err = f.tail.readAt(file, b, off)
 	} else {

@@ -620,6 +620,7 @@ func checkPressure() bool {
 	for e := range registry.entries {
 		if m := e.mapping.Value(); m != nil {
 			m.known.forget()
+			m.trial.begin()
 		}
 	}
 	counts.forgotten.Add(1)
