@@ -25,12 +25,17 @@ const (
 	aheadMost = mmapio.MapAhead + 2<<20 // rounded to huge pages
 )
 
-// openSparse opens a mapped file of grownFrom bytes, almost all of them a hole.
-func openSparse(t *testing.T, options ...mmapio.Option) *mmapio.File {
+func needReserve(t *testing.T) {
 	t.Helper()
 	if !mmapio.Is64Bit {
 		t.Skip("no addresses are reserved here")
 	}
+}
+
+// openSparse opens a mapped file of grownFrom bytes, almost all of them a hole.
+func openSparse(t *testing.T, options ...mmapio.Option) *mmapio.File {
+	t.Helper()
+	needReserve(t)
 	name := filepath.Join(memoryDir(t), "file")
 	if err := os.WriteFile(name, nil, 0o666); err != nil {
 		t.Fatal(err)
@@ -339,6 +344,7 @@ func TestGrowsLocked(t *testing.T) {
 // A file system that went away refuses to map more of a file. The addresses that are reserved
 // for it stay so: whoever maps memory meanwhile does not get them.
 func TestGrowsOnDeadDisk(t *testing.T) {
+	needReserve(t)
 	d := disks["ext4"](t)
 	name := filepath.Join(d.dir, "file")
 	if err := os.WriteFile(name, nil, 0o666); err != nil {
