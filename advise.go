@@ -446,6 +446,7 @@ func (f *File) toControl(file *os.File, end int64) (*mapping, error) {
 		} else {
 			f.grow(g, to)
 			if g.pin() {
+				g.askedFor()
 				return g.mapping, nil
 			}
 		}

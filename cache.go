@@ -71,6 +71,10 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 	}
 	f.grow(g, end)
 	f.lookForCut(file, g, end)
+	if g.trial.on() {
+		noteTrueRead()
+		return
+	}
 	g.sawRead(off, n)
 }
 
@@ -137,7 +141,10 @@ func (f *File) sawWrite(file *os.File, g glimpse, off int64, n int) {
 	}
 	f.grow(g, end)
 	f.lookForCut(file, g, end)
-	g.known.learn(uint64(off), uint64(n))
+	f.judge(g, off, n, false)
+	if !g.trial.on() {
+		g.known.learn(uint64(off), uint64(n))
+	}
 	f.wroteByCall(g.mapping)
 }
 
@@ -191,7 +198,7 @@ func (f *File) missed(file *os.File, calls int32) {
 		wait += mapAfter
 	}
 	if f.locks() {
-		wait = 0
+		wait = -longestRest
 	}
 	if c.misses.Add(calls) < wait || !c.busy.CompareAndSwap(false, true) {
 		return
@@ -270,8 +277,10 @@ func (f *File) remap(file *os.File, asked bool) bool {
 	}
 	if old != nil {
 		m.known.inherit(&old.known)
-	} else if !asked {
-		m.trial.begin()
+	}
+	m.optional.Store(!asked && f.mayGo(m, old))
+	if old == nil || old.trial.on() {
+		m.tryOut()
 	}
 	if !publish(m, &f.mapping, by, &f.cache.closed) {
 		m.abandon()

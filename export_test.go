@@ -22,7 +22,7 @@ const (
 	Neighbourhood      = neighbourhood
 	MapAhead           = mapAhead
 	MapAfter           = mapAfter
-	TrialReads         = trialReads
+	TrialCalls         = trialCalls
 	ShortestRest       = shortestRest
 	SyncCoversMappings = syncCoversMappings
 	SupportsStamp      = supportsStamp
@@ -413,6 +413,9 @@ func MapNow(f *File) bool {
 // CheckPressure makes all Files forget what is in memory if there have been faults, and
 // reports whether there have.
 func CheckPressure() bool { return checkPressure() }
+
+// TryOut puts the mapping of f on trial, if it may go again.
+func TryOut(f *File) { f.mapping.Load().tryOut() }
 
 // HugeAlign is how long a huge page is.
 const HugeAlign = hugeAlign

@@ -30,6 +30,7 @@ func needReserve(t *testing.T) {
 	if !mmapio.Is64Bit {
 		t.Skip("no addresses are reserved here")
 	}
+	needKernel(t, "there is not room for many large windows")
 }
 
 // openSparse opens a mapped file of grownFrom bytes, almost all of them a hole.
@@ -139,7 +140,6 @@ func grow(t *testing.T, f *mmapio.File, by func(f *mmapio.File, n int64) error, 
 // A file grows in its window, where the kernel finds it mapped not much further than it
 // goes, in one area of memory.
 func TestGrowsInPlace(t *testing.T) {
-	needKernel(t, "areas of memory are those of the emulator")
 	for _, growth := range growths {
 		t.Run(growth.name, func(t *testing.T) {
 			f := openSparse(t)
@@ -229,7 +229,6 @@ func TestGrowsAnew(t *testing.T) {
 
 // A File that is closed, or cut, just before more of it is mapped leaves nothing mapped.
 func TestGrowsWhileItGoesAway(t *testing.T) {
-	needKernel(t, "areas of memory are those of the emulator")
 	for name, goAway := range map[string]func(f *mmapio.File) error{
 		"Close":    (*mmapio.File).Close,
 		"Truncate": func(f *mmapio.File) error { return f.Truncate(1) },
@@ -263,7 +262,6 @@ func TestGrowsWhileItGoesAway(t *testing.T) {
 
 // What is allocated ahead is mapped as it is needed, in place, and appended to in memory.
 func TestGrowsPreallocated(t *testing.T) {
-	needKernel(t, "areas of memory are those of the emulator")
 	f := openSparse(t, mmapio.WithPreallocate(8<<20))
 	const from = grownFrom + mmapio.MapAhead - 4<<20
 	if err := f.Truncate(from); err != nil {
@@ -322,7 +320,6 @@ func TestGrowsNotForNothing(t *testing.T) {
 
 // What is locked to the end of the file stays so where the file grows, and nothing beyond is.
 func TestGrowsLocked(t *testing.T) {
-	needKernel(t, "memory is not locked")
 	f := openSparse(t)
 	if err := f.LockOnFault(0, math.MaxInt64); err != nil {
 		t.Skipf("so much cannot be locked here: %v", err)

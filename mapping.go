@@ -31,9 +31,10 @@ type mapping struct {
 	direct   atomic.Bool  // a store needs no more than the copy: the fast paths may make it
 	private  bool         // what is stored there nobody else sees
 
-	trial   trial
-	version atomic.Uint32 // changed whenever somebody cuts the file
-	byCall  atomic.Int32  // so many writes are to be system calls yet: see preferCalls
+	trial    trial
+	optional atomic.Bool   // it may go again: see trial
+	version  atomic.Uint32 // changed whenever somebody cuts the file
+	byCall   atomic.Int32  // so many writes are to be system calls yet: see preferCalls
 
 	slot     *atomic.Pointer[mapping] // where the mapping is in use
 	entry    *entry                   // its place in the registry

@@ -31,12 +31,13 @@ type Mapping uint8
 const (
 	// MapAuto maps a file once that pays: after some reads or writes in place, on
 	// file systems that keep mappings and system calls coherent. A file of which more than
-	// a few reads have to wait for the disk is left alone until that has changed. It is the
-	// default.
+	// a few reads have to wait for the disk is left alone until that has changed, which is
+	// tried now and then. It is the default.
 	MapAuto Mapping = iota
 	// MapAlways maps a file at its first read or write in place, on every file
 	// system that can. It is for file systems that MapAuto leaves alone, such as
-	// network and FUSE file systems, and for programs that know better. Where no
+	// network and FUSE file systems, and for programs that know better: the file stays
+	// mapped, also where most reads have to wait for the disk. Where no
 	// mapping is to be had, the file works without one, as always. What is stored to a
 	// mapping goes to the disk later: an error that a write to such a file system
 	// returns at once can be that of Flush, Sync or Close instead.

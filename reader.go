@@ -51,7 +51,7 @@ func (f *File) read(b []byte) (int, error) {
 		return 0, err
 	}
 	f.count(g, start, len(b))
-	f.look(g, start)
+	absent := g.absent(start)
 	n, err := file.Read(b)
 	end := int64(inKernel)
 	if start != inKernel && (err == nil || err == io.EOF) {
@@ -62,6 +62,7 @@ func (f *File) read(b []byte) (int, error) {
 		return n, err
 	}
 	if g.mapping != nil {
+		f.judge(g, start, n, absent)
 		f.sawRead(file, g, start, n)
 	} else if strokes > 0 && n > 0 {
 		f.visit()

@@ -32,12 +32,13 @@ func (f *File) readAt(b []byte, off int64) (n int, err error) {
 	}
 	g := glimpseOf(f.mapping.Load())
 	f.count(g, max(off, 0), len(b))
-	f.look(g, off)
+	absent := g.absent(off)
 	if f.tail != nil && f.mode != WriteOnly {
 		n, err = f.tail.readAt(file, b, off)
 	} else {
 		n, err = file.ReadAt(b, off)
 	}
+	f.judge(g, off, n, absent)
 	f.sawRead(file, g, off, n)
 	if err == io.EOF {
 		f.sawEnd(g, off+int64(n))

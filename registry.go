@@ -505,18 +505,21 @@ func keep(m *mapping, slot *atomic.Pointer[mapping]) {
 	watchPressure()
 }
 
-// drop takes m out of use. A later access may map the file again.
-func drop(m *mapping) {
+// drop takes m out of use, and reports whether it was in use. A later access may map the file
+// again.
+func drop(m *mapping) bool {
 	registry.mu.Lock()
 	if m.entry.kept {
 		registry.mu.Unlock()
-		return
+		return false
 	}
 	m = takeOut(m.entry)
 	registry.mu.Unlock()
-	if m != nil {
-		m.retire()
+	if m == nil {
+		return false
 	}
+	m.retire()
+	return true
 }
 
 // cut runs change, which sets the size of the file that info describes, or of an
@@ -620,7 +623,7 @@ func checkPressure() bool {
 	for e := range registry.entries {
 		if m := e.mapping.Value(); m != nil {
 			m.known.forget()
-			m.trial.begin()
+			m.tryOut()
 		}
 	}
 	counts.forgotten.Add(1)

@@ -8,8 +8,9 @@ import (
 // A mapping serves what is in memory. Where more than a few reads have to wait for the disk
 // it costs more than it brings: after each of them the size of the file is asked for, in case
 // that it was cut, and mapped pages take the kernel longer to evict. So a mapping that nobody
-// asked for is on trial as long as nothing is known to be in memory, and system calls see all
-// reads: when it is new, and after memory was short. If it does not pay, the file is left
+// asked for is on trial when it is new, and after memory was short. Meanwhile nothing is
+// learned of what is in memory, so that system calls see all that is done, and a hot part of
+// the file counts for as much as it is used. If the mapping does not pay, the file is left
 // alone for a while.
 //
 // With 64 goroutines that read 4 KiB each at random, from a file of which a fifth to nine
@@ -17,42 +18,55 @@ import (
 // ones to the same speed.
 
 const (
-	// trialReads is how many reads by system calls a trial takes.
-	trialReads = 64
+	// trialCalls is how many reads and writes a trial takes.
+	trialCalls = 64
 	// tolerableWaits is how many of them may wait for the disk.
-	tolerableWaits = trialReads / 16
+	tolerableWaits = trialCalls / 16
 	// shortestRest is for how many calls the file is left alone after a trial that did not
 	// go well; it is twice as many after the next one, up to longestRest.
 	shortestRest = 1 << 10
 	longestRest  = 1 << 15
 )
 
-// trial counts the reads of one.
+// trial counts the calls of one.
 type trial struct {
 	left  atomic.Int32 // so many are to be looked at yet
 	waits atomic.Int32 // so many had to wait for the disk
 }
 
-func (t *trial) begin() {
-	t.waits.Store(0)
-	t.left.Store(trialReads)
+func (t *trial) on() bool { return t.left.Load() > 0 }
+
+// tryOut begins a trial of the mapping, if it may go again.
+func (m *mapping) tryOut() {
+	if m.optional.Load() && !m.trial.on() {
+		m.trial.waits.Store(0)
+		m.trial.left.Store(trialCalls)
+	}
 }
 
-// look looks at a read at off that is about to be made by a system call.
-func (f *File) look(g glimpse, off int64) {
+// absent reports whether the page at off is not in memory, as far as the kernel tells. It is
+// false when there is no trial.
+func (g glimpse) absent(off int64) bool {
 	m := g.mapping
-	if m == nil || m.trial.left.Load() <= 0 || off < 0 || off >= g.before {
-		return
-	}
-	if !f.dispensable(m) {
-		m.trial.left.Store(0)
-		return
+	if m == nil || !m.trial.on() || off < 0 || off >= g.before {
+		return false
 	}
 	var state [1]byte
 	page := uintptr(off) &^ uintptr(pageSize-1)
 	err := sys.pageStates(m.address()+page, uintptr(pageSize), state[:])
 	runtime.KeepAlive(m)
-	if err == nil && state[0]&1 == 0 {
+	return err == nil && state[0]&1 == 0
+}
+
+// judge learns from a call that has read or written n bytes at off. WasAbsent says what absent
+// did before: a call has waited if it brought the page in. The kernel says of some pages, such
+// as huge ones, that they are absent however often they are read.
+func (f *File) judge(g glimpse, off int64, n int, wasAbsent bool) {
+	m := g.mapping
+	if m == nil || n <= 0 || !m.trial.on() {
+		return
+	}
+	if wasAbsent && !g.absent(off) {
 		m.trial.waits.Add(1)
 	}
 	if m.trial.left.Add(-1) != 0 {
@@ -63,15 +77,30 @@ func (f *File) look(g glimpse, off int64) {
 		c.rest.Store(0)
 		return
 	}
-	rest := min(max(2*c.rest.Load(), shortestRest), longestRest)
-	c.rest.Store(rest)
-	c.misses.Store(-rest)
-	drop(m)
+	if f.dispensable(m) && drop(m) {
+		rest := min(max(2*c.rest.Load(), shortestRest), longestRest)
+		c.rest.Store(rest)
+		c.misses.Store(-rest)
+	}
 }
 
-// dispensable reports whether nobody has asked for the mapping m or uses it by other means
-// than reads and writes, and the kernel tells what of it is in memory.
+// mayGo reports whether m, which takes the place of old, if any, and was not asked for, may go
+// again.
+func (f *File) mayGo(m, old *mapping) bool {
+	if old != nil {
+		return old.optional.Load()
+	}
+	return f.config.mapping == MapAuto && f.tail == nil && !m.onlyOwn && !m.sparing
+}
+
+// askedFor notes that somebody has asked for the mapping.
+func (m *mapping) askedFor() {
+	m.optional.Store(false)
+	m.trial.left.Store(0)
+}
+
+// dispensable reports whether the mapping m may go: nobody has asked for it, or for anything
+// that concerns memory, or uses it by other means than reads and writes.
 func (f *File) dispensable(m *mapping) bool {
-	return f.config.mapping == MapAuto && f.tail == nil && f.cache.controls.Load() == nil &&
-		!m.onlyOwn && !m.sparing && m.entry.pins.Load() == 0
+	return m.optional.Load() && f.cache.controls.Load() == nil && m.entry.pins.Load() == 0
 }
