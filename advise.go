@@ -446,7 +446,7 @@ func (f *File) toControl(file *os.File, end int64) (*mapping, error) {
 		} else {
 			f.grow(g, to)
 			if g.pin() {
-				g.askedFor()
+				f.askedFor(g.mapping)
 				return g.mapping, nil
 			}
 		}

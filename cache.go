@@ -25,6 +25,7 @@ type cache struct {
 	closed   atomic.Bool  // no mapping any more: see withdraw
 
 	controls atomic.Pointer[controls] // what was asked for its memory, or nil
+	asked    atomic.Bool              // somebody has asked for a mapping
 
 	stored atomic.Bool  // bytes were stored through the mapping, and the file is to be stamped
 	before atomic.Int64 // its modification time then: whoever sets an earlier one does so later
@@ -71,11 +72,9 @@ func (f *File) sawRead(file *os.File, g glimpse, off int64, n int) {
 	}
 	f.grow(g, end)
 	f.lookForCut(file, g, end)
-	if g.trial.on() {
-		noteTrueRead()
-		return
+	if !g.trial.on() {
+		g.sawRead(off, n)
 	}
-	g.sawRead(off, n)
 }
 
 // sawRead learns what is in memory from a system call that read n > 0 bytes at off.
@@ -198,12 +197,18 @@ func (f *File) missed(file *os.File, calls int32) {
 		wait += mapAfter
 	}
 	if f.locks() {
-		wait = -longestRest
+		wait = 0
+	}
+	if !f.unasked() && c.misses.Load() < 0 {
+		c.misses.Store(0) // no rest any more
 	}
 	if c.misses.Add(calls) < wait || !c.busy.CompareAndSwap(false, true) {
 		return
 	}
 	defer c.busy.Store(false)
+	if c.misses.Load() < wait {
+		return // others were here: it is mapped, or has to rest
+	}
 	c.misses.Store(0)
 	if f.remap(file, false) {
 		return
@@ -278,10 +283,10 @@ func (f *File) remap(file *os.File, asked bool) bool {
 	if old != nil {
 		m.known.inherit(&old.known)
 	}
-	m.optional.Store(!asked && f.mayGo(m, old))
-	if old == nil || old.trial.on() {
-		m.tryOut()
+	if asked {
+		f.askedFor(m)
 	}
+	f.tryNew(m, old)
 	if !publish(m, &f.mapping, by, &f.cache.closed) {
 		m.abandon()
 		return false

@@ -156,7 +156,9 @@ func (f *File) windowOfMapping(off, size int64) window {
 		w.close()
 		return window{}
 	}
-	m.known.learn(at, n)
+	if !m.trial.on() {
+		m.known.learn(at, n)
+	}
 	return w
 }
 

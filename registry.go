@@ -622,8 +622,8 @@ func checkPressure() bool {
 	defer registry.mu.Unlock()
 	for e := range registry.entries {
 		if m := e.mapping.Value(); m != nil {
+			m.tryOut() // first: nothing is learned from here on
 			m.known.forget()
-			m.tryOut()
 		}
 	}
 	counts.forgotten.Add(1)

@@ -9,8 +9,8 @@ import (
 // it costs more than it brings: after each of them the size of the file is asked for, in case
 // that it was cut, and mapped pages take the kernel longer to evict. So a mapping that nobody
 // asked for is on trial when it is new, and after memory was short. Meanwhile nothing is
-// learned of what is in memory, so that system calls see all that is done, and a hot part of
-// the file counts for as much as it is used. If the mapping does not pay, the file is left
+// learned of what is in memory from calls, so that system calls see all reads and writes, and a
+// hot part of the file counts for as much as it is used. If the mapping does not pay, the file is left
 // alone for a while.
 //
 // With 64 goroutines that read 4 KiB each at random, from a file of which a fifth to nine
@@ -77,6 +77,11 @@ func (f *File) judge(g glimpse, off int64, n int, wasAbsent bool) {
 		c.rest.Store(0)
 		return
 	}
+	if !c.busy.CompareAndSwap(false, true) {
+		m.trial.left.Store(1) // somebody is mapping: the next call judges
+		return
+	}
+	defer c.busy.Store(false)
 	if f.dispensable(m) && drop(m) {
 		rest := min(max(2*c.rest.Load(), shortestRest), longestRest)
 		c.rest.Store(rest)
@@ -84,23 +89,32 @@ func (f *File) judge(g glimpse, off int64, n int, wasAbsent bool) {
 	}
 }
 
-// mayGo reports whether m, which takes the place of old, if any, and was not asked for, may go
-// again.
-func (f *File) mayGo(m, old *mapping) bool {
-	if old != nil {
-		return old.optional.Load()
+// tryNew begins the trial of m, which takes the place of old, if any, or goes on with that of
+// old.
+func (f *File) tryNew(m, old *mapping) {
+	m.optional.Store(f.config.mapping == MapAuto && f.tail == nil && f.unasked() && !m.onlyOwn && !m.sparing)
+	switch {
+	case old == nil:
+		m.tryOut()
+	case m.optional.Load():
+		m.trial.waits.Store(old.trial.waits.Load())
+		m.trial.left.Store(old.trial.left.Load())
 	}
-	return f.config.mapping == MapAuto && f.tail == nil && !m.onlyOwn && !m.sparing
 }
 
-// askedFor notes that somebody has asked for the mapping.
-func (m *mapping) askedFor() {
+// askedFor notes that somebody has asked for the mapping m, and those that take its place.
+func (f *File) askedFor(m *mapping) {
+	f.cache.asked.Store(true)
 	m.optional.Store(false)
 	m.trial.left.Store(0)
 }
 
-// dispensable reports whether the mapping m may go: nobody has asked for it, or for anything
-// that concerns memory, or uses it by other means than reads and writes.
+// unasked reports whether nobody has asked for a mapping of the file, or for anything that
+// concerns its memory.
+func (f *File) unasked() bool { return !f.cache.asked.Load() && f.cache.controls.Load() == nil }
+
+// dispensable reports whether the mapping m may go: nobody has asked for it, or uses it by
+// other means than reads and writes.
 func (f *File) dispensable(m *mapping) bool {
-	return m.optional.Load() && f.cache.controls.Load() == nil && m.entry.pins.Load() == 0
+	return m.optional.Load() && f.unasked() && m.entry.pins.Load() == 0
 }
