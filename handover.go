@@ -156,9 +156,7 @@ func (f *File) windowOfMapping(off, size int64) window {
 		w.close()
 		return window{}
 	}
-	if !m.trial.on() {
-		m.known.learn(at, n)
-	}
+	m.known.learn(at, n) // on trial too: a file that is only handed over would be populated anew each time
 	return w
 }
 
