@@ -350,13 +350,12 @@ func (f *File) newMapping(file *os.File, info fs.FileInfo, size int64, old *mapp
 // sees to it where the window is long enough.
 func (f *File) covers(file *os.File, g glimpse, end int64) bool {
 	m := g.mapping
-	if m == nil || end > int64(len(m.data)) {
-		return false
-	}
-	if m.covers(end) {
-		return true
-	}
-	if m.stuck.Load() {
+	return m != nil && (m.covers(end) || f.extend(file, m, end))
+}
+
+// extend has more of the file mapped in place, as far as end, and reports whether it was.
+func (f *File) extend(file *os.File, m *mapping, end int64) bool {
+	if end > int64(len(m.data)) || m.stuck.Load() {
 		return false
 	}
 	var s span
