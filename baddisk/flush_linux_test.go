@@ -140,9 +140,9 @@ func TestPoliciesOnBadDisk(t *testing.T) {
 							break // writes are system calls then, and on the disk at once
 						}
 					}
-					if bad.Op == baddisk.WriteBack && tells(first, "write", bad) {
-						// A write that was a system call, because memory was short, met what had been
-						// stored before. Who flushes is told too.
+					if mode == baddisk.Direct && bad.Op == baddisk.WriteBack && tells(first, "write", bad) {
+						// A write that was a system call, because memory was short, had the kernel write
+						// out first what had been stored before. Who flushes is told too.
 						if err := f.Flush(); !tells(err, "flush", bad) {
 							t.Errorf("%s: a write was told, and Flush: %v", label, err)
 						}

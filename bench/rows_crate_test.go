@@ -7,7 +7,8 @@ import (
 )
 
 // The side that has the goal beside the crate is the one that does what the crate does: slices
-// of a View that is held for as_slice, a View for advice, and calls of File for all else. What else mmapio does in a row is compared, without a goal.
+// of a View that is held for as_slice, a View for advice, and calls of File for all else. What
+// else mmapio does in a row is compared, without a goal.
 func TestLikeWithLike(t *testing.T) {
 	like := func(name string) (side, other string) {
 		switch {
